@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+//
+// A publisher: one lane, its memory, and the readers that it must respect. One thread at a time.
+//
+// Invariants:
+//   (1) a chunk is lent (serial odd) or not (even); a loan is good while its serial is the chunk's.
+//   (2) the object lives until it is closed *and* no loan is open: a loan's memory stays mapped while it is held.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/include/holdfast/holdfast.h"
+#include "client/src/chunk_pool.hpp"
+#include "client/src/deadline.hpp"
+#include "client/src/policy.hpp"
+#include "client/src/session.hpp"
+#include "proto/shm/lane_writer.hpp"
+
+struct hf_publisher {
+ public:
+  [[nodiscard]] static int open(const std::shared_ptr<holdfast::client::Session>& session, const char* topic,
+                                const hf_publisher_options& options, hf_publisher** publisher);
+
+  int loan(std::uint64_t bytes, std::uint32_t attribute_bytes, std::int64_t timeout_ns, hf_loan& loan);
+  int set_attributes(hf_loan& loan, const void* encoded, std::uint32_t bytes);
+  int publish(hf_loan* loans, std::size_t count, std::int64_t timeout_ns, std::size_t& published);
+  int publish_inline(const void* payload, std::uint64_t bytes, std::uint32_t type, std::int64_t timeout_ns);
+  int publish_copy(const void* payload, std::uint64_t bytes, const void* attributes, std::uint32_t attribute_bytes,
+                   std::uint32_t type, std::int64_t timeout_ns);
+  int publish_inline_batch(const std::uint8_t* payloads, std::uint64_t bytes, std::size_t stride, std::size_t count,
+                           std::int64_t timeout_ns, std::size_t& published);
+  void drop(hf_loan& loan);
+
+  std::int64_t subscriber_count();
+  int wait_for_subscribers(std::int64_t count, std::int64_t timeout_ns);
+  int drain(std::int64_t timeout_ns);
+  std::uint64_t position() const;
+
+  // Ends the lane. Deletes the object if `owner` says that the handle is gone, now or when the last loan is.
+  void close(bool handle_gone);
+  bool unusable() const { return closed_ || forks_ != holdfast::client::g_fork_count; }
+  int why_unusable() const;
+
+ private:
+  using Atomics = holdfast::client::Atomics;
+  using Writer = holdfast::shm::LaneWriter<Atomics>;
+  using Deadline = holdfast::client::Deadline;
+
+  hf_publisher(std::shared_ptr<holdfast::client::Session> session, std::string topic);
+  ~hf_publisher() = default;
+
+  int set_up(const hf_publisher_options& options, holdfast::client::Reply& reply);
+  void make_writer(std::uint64_t board_offset, std::uint32_t ring, std::uint32_t chunks);
+
+  // Room in the ring.
+  int make_room(std::uint64_t count, std::int64_t timeout_ns);
+  int make_room_for(std::size_t& part, std::int64_t timeout_ns, const Deadline& deadline);
+  bool has_room(std::uint64_t count);
+  template <class Scan>
+  holdfast::shm::Room settled(Scan&& scan);
+
+  // Memory.
+  int allocate(std::uint64_t bytes, std::uint32_t& chunk);
+  bool allocate_here(std::uint64_t bytes, std::uint32_t& chunk);
+  bool reclaim(std::uint64_t keep);
+  int grow(std::uint64_t bytes);
+  int grow_by(std::uint64_t bytes);
+  int allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns, std::uint32_t& chunk);
+
+  // Waiting for readers.
+  template <class Ready>
+  int sleep_until(Ready&& ready, const Deadline& deadline);
+  void turn_stalled();
+
+  // Who reads.
+  void refresh_readers();
+  void resolve_again();
+  void resolve(std::size_t place, std::uint64_t entry, std::shared_ptr<holdfast::client::Peer> peer);
+  void ring_sleepers();
+
+  std::uint64_t now() const;
+  void fill(std::uint64_t index, const hf_loan& loan, std::uint64_t time);
+  bool good(const hf_loan& loan) const;
+  int bad_loan() const;
+
+  // The data path reads these with every call.
+  bool closed_ = false;
+  std::uint32_t forks_;
+  int clock_ = HF_CLOCK_NONE;
+  std::uint32_t ring_slots_ = 0;
+  std::unique_ptr<Writer> writer_;
+  holdfast::client::ChunkPool pool_{0};
+  std::vector<std::uint32_t> serials_;  // by chunk
+
+  std::shared_ptr<holdfast::client::Session> session_;
+  std::string topic_;
+  std::uint64_t handle_ = 0;
+  holdfast::client::Mapping lane_;
+  std::uint64_t lane_bytes_ = 0;
+  std::uint64_t bytes_max_ = 0;
+  std::uint32_t chunks_max_ = 0;
+  std::uint32_t depth_ = 1;
+  std::int64_t stall_timeout_ns_ = 0;
+  std::uint64_t open_loans_ = 0;
+  bool handle_gone_ = false;
+
+  // Memory of the writer.
+  std::vector<holdfast::shm::Published> outstanding_;
+  std::vector<std::uint32_t> pinned_;
+  std::vector<std::uint64_t> held_;
+
+  const holdfast::shm::RosterBlock* block_ = nullptr;
+  std::vector<holdfast::shm::ReaderRef> readers_;
+  std::vector<std::shared_ptr<holdfast::client::Peer>> reader_peers_;
+  std::vector<std::uint8_t> all_pinned_;  // the pins of a reader that we cannot see
+  std::size_t unresolved_ = 0;
+  std::int64_t resolve_again_ns_ = 0;
+
+  // The lossless reader that held us back when we last looked.
+  std::size_t stalled_place_ = 0;
+  std::uint64_t stalled_cursor_ = 0;
+  std::int64_t stalled_since_ns_ = 0;
+};

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT
+#include "client/src/subscriber.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include <sys/epoll.h>
+
+#include "client/src/failure.hpp"
+#include "client/src/json_fields.hpp"
+#include "client/src/options.hpp"
+#include "client/src/sound.hpp"
+#include "proto/shm/bell.hpp"
+#include "proto/shm/roster.hpp"
+
+namespace holdfast::client {
+
+using shm::At;
+
+// ---- Subscription -------------------------------------------------------------------------------------------------
+
+Subscription::~Subscription() {
+  if (forks_ != g_fork_count) return;
+  Reply reply;
+  (void)session_->request("close", {{"handle", handle_}}, reply);
+}
+
+// ---- LaneView -----------------------------------------------------------------------------------------------------
+
+int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nlohmann::json& described,
+                     const nlohmann::json& topic, int fd, int delivery, int start, LaneView** lane) {
+  Session& session = subscription->session();
+  const auto ring = static_cast<std::uint32_t>(number(topic, "ring"));
+  const auto chunks = static_cast<std::uint32_t>(number(topic, "chunks_max"));
+  const std::uint64_t record = number(described, "record");
+  const std::uint64_t bytes = number(described, "bytes");
+  const shm::RosterBlock* block = shm::roster_block<Atomics>(session.roster(), number(described, "block"));
+  if (!shm::is_power_of_two(ring) || ring > shm::kRingSlotsMax || chunks == 0 || chunks > shm::kChunksMax ||
+      chunks % 64 != 0 || block == nullptr || bytes < shm::chunks_offset(ring) || record < shm::kPage ||
+      record % shm::kRecordAlign != 0 || record + shm::record_bytes(chunks) > session.records().reserve_bytes())
+    return fail(HF_E_PROTOCOL, "the broker's description of a lane makes no sense");
+  const auto entry_index = static_cast<std::uint32_t>(number(described, "entry"));
+  const std::uint64_t* entry = shm::roster_entry<Atomics>(session.roster(), *block, entry_index);
+  if (entry == nullptr) return fail(HF_E_PROTOCOL, "the broker names a place that the roster does not have");
+
+  auto made = std::unique_ptr<LaneView, void (*)(LaneView*)>(new LaneView, [](LaneView* view) { delete view; });
+  const int mapped = made->mapping_.map(fd, shm::SegmentKind::kLane, number(described, "segment"), bytes,
+                                        number(described, "reserve_bytes"), false);
+  if (mapped != HF_OK) return mapped;
+  made->id_ = number(described, "lane");
+  made->publisher_ = static_cast<std::uint32_t>(number(described, "publisher"));
+  made->entry_index_ = entry_index;
+  made->held_max_ = chunks / 4 * 3;
+  made->uses_.assign(chunks, 0);
+  made->record_ = &session.records().as<shm::ReaderRecord>(record);
+  made->reader_ = std::make_unique<Reader>(shm::LaneReaderMemory{
+      .header = &made->mapping_.as<const shm::LaneHeader>(),
+      .ring = &made->mapping_.as<const shm::Slot>(shm::kRingOffset),
+      .ring_slots = ring,
+      .chunks_max = chunks,
+      .record = made->record_,
+      .block = block,
+      .entry = entry,
+      .uses = made->uses_,
+      .lossless = delivery == HF_LOSSLESS,
+      .full_fences = session.full_fences(),
+  });
+  // The publisher's bells: gone with it, then nobody waits or sleeps there any more.
+  std::vector<std::shared_ptr<Peer>> peers;
+  const std::uint32_t publisher[] = {made->publisher_};
+  if (session.peers(publisher, peers) == HF_OK && peers.front() != nullptr) {
+    const std::uint64_t board = number(described, "board");
+    made->publisher_peer_ = std::move(peers.front());
+    const Mapping& bells = *made->publisher_peer_->bells_mapping();
+    if (board >= shm::kBoardsOffset && board % sizeof(shm::Board) == 0 &&
+        board + sizeof(shm::Board) <= bells.reserve_bytes())
+      made->board_ = &bells.as<shm::Board>(board);
+  }
+  made->subscription_ = subscription;
+  made->populate();
+  if (flag(described, "fresh"))
+    made->reader_->join_fresh();
+  else
+    made->reader_->join(start == HF_START_LATEST   ? shm::Start::kLatest
+                        : start == HF_START_OLDEST ? shm::Start::kOldest
+                                                   : shm::Start::kNext);
+  *lane = made.release();
+  return HF_OK;
+}
+
+LaneView::~LaneView() {
+  if (subscription_ == nullptr || inherited() || subscription_->closing) return;
+  Reply reply;
+  (void)subscription_->session().request("subscriber.release", {{"handle", subscription_->handle()}, {"lane", id_}},
+                                         reply);
+}
+
+void LaneView::let_go() {
+  if (!inherited()) {
+    reader_->leave();
+    made_room();
+  }
+  // The subscriber's own reference counts as one more view.
+  final_.store(taken_ + 1, std::memory_order_release);
+  put();
+}
+
+void LaneView::populate() {
+  mapping_.populate(populated_, reader_->valid_bytes());
+  populated_ = reader_->valid_bytes();
+}
+
+void LaneView::ring_writer(std::uint64_t waits) {
+  if (publisher_peer_ != nullptr) subscription_->session().ring(*publisher_peer_, waits - 1);
+}
+
+}  // namespace holdfast::client
+
+using namespace holdfast::client;
+namespace shm = holdfast::shm;
+using shm::At;
+
+namespace {
+constexpr std::int64_t kAttachAgainNs = 100'000'000;
+}
+
+// ---- opening ------------------------------------------------------------------------------------------------------
+
+int hf_subscriber::open(const std::shared_ptr<Session>& session, const char* topic,
+                        const hf_subscriber_options& options, hf_subscriber** subscriber) {
+  nlohmann::json params{{"topic", topic}};
+  if (const int result = encode_options(options, params); result != HF_OK) return result;
+  Reply reply;
+  if (const int result = session->request("subscriber.open", params, reply); result != HF_OK) return result;
+  auto* opened = new hf_subscriber;
+  opened->subscription_ = std::make_shared<Subscription>(session, number(reply.result, "handle"));
+  opened->topic_ = topic;
+  opened->topic_options_ = reply.result["topic"];
+  opened->delivery_ = options.delivery;
+  opened->start_ = options.start;
+  opened->spin_ns_ = options.spin_ns;
+  opened->topic_block_ = shm::roster_block<Atomics>(session->roster(), number(reply.result, "topic_block"));
+  int result = opened->topic_block_ != nullptr ? opened->attach_listed(reply.result, reply.fds)
+                                               : fail(HF_E_PROTOCOL, "the broker names a place outside its roster");
+  if (result == HF_OK && flag(reply.result, "more")) result = opened->attach_lanes();
+  if (result != HF_OK) {
+    const std::string sentence = last_failure();
+    opened->close(true);
+    return fail(result, sentence);
+  }
+  *subscriber = opened;
+  return HF_OK;
+}
+
+bool hf_subscriber::lanes_changed() const { return Atomics::load<At::kSleepTopic>(topic_block_->changes) != changes_; }
+
+// Lanes have come (or gone: those end by themselves).
+int hf_subscriber::attach_lanes() {
+  bool more = true;
+  while (more) {
+    Reply reply;
+    int result = subscription_->session().request(
+        "subscriber.lanes", {{"handle", subscription_->handle()}, {"after", newest_lane_}}, reply);
+    if (result == HF_OK) result = attach_listed(reply.result, reply.fds);
+    if (result != HF_OK) {
+      attach_again_ns_ = monotonic_ns() + kAttachAgainNs;
+      return result;
+    }
+    more = flag(reply.result, "more");
+  }
+  return HF_OK;
+}
+
+int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descriptor>& fds) {
+  const nlohmann::json& listed = list(result, "fds");
+  for (const nlohmann::json& described : list(result, "lanes")) {
+    const std::uint64_t id = number(described, "lane");
+    if (id <= newest_lane_) continue;
+    int fd = -1;
+    for (std::size_t i = 0; i < listed.size() && i < fds.size(); ++i)
+      if (number(listed[i], "lane") == id) fd = fds[i].get();
+    LaneView* lane = nullptr;
+    const int attached = LaneView::attach(subscription_, described, topic_options_, fd, delivery_, start_, &lane);
+    if (attached != HF_OK) return attached;
+    lanes_.push_back(lane);
+    newest_lane_ = id;
+  }
+  changes_ = number(result, "changes");
+  return HF_OK;
+}
+
+// ---- taking -------------------------------------------------------------------------------------------------------
+
+int hf_subscriber::take(hf_view& view) {
+  view.holder = nullptr;
+  if (unusable()) [[unlikely]]
+    return why_unusable();
+  int result = take_any(view);
+  while (result == HF_EMPTY && epoll_ && arm_event()) result = take_any(view);
+  return result;
+}
+
+int hf_subscriber::take_any(hf_view& view) {
+  if (lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_)) [[unlikely]] {
+    if (attach_lanes() == HF_OK) attach_again_ns_ = 0;
+  }
+  for (std::size_t tried = lanes_.size(); tried > 0; --tried) {
+    if (next_ >= lanes_.size()) next_ = 0;
+    LaneView& lane = *lanes_[next_];
+    if (lane.held() >= lane.held_max()) [[unlikely]] {
+      if (lane.reader().ready()) return too_many_views(lane);
+    }
+    shm::Taken taken;
+    const shm::Take result = lane.reader().take(taken);
+    if (result == shm::Take::kSample) [[likely]] {
+      ++next_;
+      return deliver(lane, taken, view);
+    }
+    if (result == shm::Take::kEmpty) {
+      ++next_;
+      continue;
+    }
+    view.publisher = lane.publisher();
+    if (result == shm::Take::kFinished || result == shm::Take::kAborted)
+      drop_lane(next_);
+    else
+      ++next_;
+    return not_a_sample(result, taken, view);
+  }
+  return HF_EMPTY;
+}
+
+int hf_subscriber::deliver(LaneView& lane, const shm::Taken& taken, hf_view& view) {
+  fill_view(lane, taken, view);
+  if (lane.reader().lossless()) lane.made_room();
+  return HF_OK;
+}
+
+void hf_subscriber::fill_view(LaneView& lane, const shm::Taken& taken, hf_view& view) {
+  view.bytes = taken.payload_bytes;
+  view.attribute_bytes = taken.attribute_bytes;
+  view.type = taken.type;
+  view.position = taken.position;
+  view.time_ns = taken.time;
+  view.missed = 0;
+  view.turned = 0;
+  view.publisher = lane.publisher();
+  view.chunk = taken.chunk;
+  if (taken.chunk == shm::kNoChunk) {
+    view.data = nullptr;
+    view.attributes = nullptr;
+    view.holder = nullptr;
+    std::memcpy(view.inline_payload, taken.words, sizeof view.inline_payload);
+  } else {
+    lane.populate_growth();
+    const std::uint8_t* payload = lane.base() + taken.offset;
+    view.data = payload;
+    view.attributes = taken.attribute_bytes != 0 ? payload + shm::attributes_offset(taken.payload_bytes) : nullptr;
+    view.holder = &lane;
+    lane.hold();
+  }
+}
+
+int hf_subscriber::not_a_sample(shm::Take result, const shm::Taken& taken, hf_view& view) {
+  view.position = taken.position;
+  view.missed = 0;
+  view.turned = 0;
+  switch (result) {
+    case shm::Take::kLapped:
+      view.missed = taken.missed;
+      view.turned = taken.turned ? 1 : 0;
+      return HF_LAPPED;
+    case shm::Take::kFinished:
+      return HF_FINISHED;
+    case shm::Take::kAborted:
+      return HF_ABORTED;
+    case shm::Take::kSample:
+    case shm::Take::kEmpty:
+    case shm::Take::kCorrupt:
+      break;
+  }
+  return fail(HF_E_CORRUPT, "topic " + topic_ + ": the publisher of session " + std::to_string(view.publisher) +
+                                " wrote a slot that makes no sense, at position " + std::to_string(taken.position) +
+                                "; the sample is skipped");
+}
+
+int hf_subscriber::too_many_views(const LaneView& lane) const {
+  return fail(HF_E_QUOTA, "topic " + topic_ + ": this subscriber holds " + std::to_string(lane.held()) +
+                              " views of one lane, the limit is " + std::to_string(lane.held_max()) +
+                              " (3/4 of its chunks_max); release some, or open the topic with a larger chunks_max");
+}
+
+int hf_subscriber::take_batch(hf_view* views, std::size_t count, std::size_t& taken) {
+  taken = 0;
+  constexpr std::size_t kBatchMax = 64;
+  if (count == 0) return fail(HF_E_INVALID, "a batch of 0 views");
+  if (unusable()) [[unlikely]]
+    return why_unusable();
+  for (std::size_t tried = lanes_.size(); tried > 0 && !lanes_changed(); --tried) {
+    if (next_ >= lanes_.size()) next_ = 0;
+    LaneView& lane = *lanes_[next_];
+    const std::uint64_t room = lane.held_max() - std::min(lane.held_max(), lane.held());
+    if (room < 2) break;
+    shm::Taken samples[kBatchMax];
+    std::size_t found = 0;
+    const std::size_t most = std::min<std::size_t>({count, kBatchMax, room});
+    const shm::Take result = lane.reader().take_batch(std::span(samples, most), found);
+    if (result == shm::Take::kEmpty) {
+      ++next_;
+      continue;
+    }
+    views[0].holder = nullptr;
+    views[0].publisher = lane.publisher();
+    if (result == shm::Take::kFinished || result == shm::Take::kAborted)
+      drop_lane(next_);
+    else
+      ++next_;
+    if (result != shm::Take::kSample) return not_a_sample(result, samples[0], views[0]);
+    for (std::size_t i = 0; i < found; ++i) fill_view(lane, samples[i], views[i]);
+    if (lane.reader().lossless()) lane.made_room();
+    taken = found;
+    return HF_OK;
+  }
+  const int result = take(views[0]);
+  taken = result == HF_OK ? 1 : 0;
+  return result;
+}
+
+// The lane has ended: views of it stay.
+void hf_subscriber::drop_lane(std::size_t index) {
+  LaneView* lane = lanes_[index];
+  lanes_.erase(lanes_.begin() + static_cast<std::ptrdiff_t>(index));
+  lane->let_go();
+}
+
+// ---- waiting ------------------------------------------------------------------------------------------------------
+
+void hf_subscriber::announce(std::uint32_t bell) {
+  for (LaneView* lane : lanes_)
+    if (lane->board() != nullptr)
+      shm::announce_sleep<Atomics>(*lane->board(), lane->record_bell(), lane->entry_index(), bell);
+}
+
+bool hf_subscriber::ready() {
+  if (lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_)) return true;
+  return std::any_of(lanes_.begin(), lanes_.end(), [](LaneView* lane) { return lane->reader().ready(); });
+}
+
+// One descriptor for ever: an epoll over an eventfd, which publishers ring, and the control socket, so that a broker
+// that went away wakes the loop once.
+int hf_subscriber::fd() {
+  if (unusable()) return why_unusable();
+  if (epoll_) return epoll_.get();
+  Session& own = session();
+  if (const int leased = own.lease_bell(event_bell_); leased != HF_OK) return leased;
+  Reply reply;
+  int result = own.request("bell.open", {{"bell", event_bell_}}, reply);
+  if (result == HF_OK && reply.fds.empty()) result = fail(HF_E_PROTOCOL, "the broker sent no eventfd");
+  Descriptor epoll(::epoll_create1(EPOLL_CLOEXEC));
+  if (result == HF_OK && !epoll) result = fail_errno("epoll_create1");
+  if (result != HF_OK) {
+    own.return_bell(event_bell_);
+    return result;
+  }
+  event_ = std::move(reply.fds.front());
+  epoll_event event{};
+  event.events = EPOLLIN;
+  ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, event_.get(), &event);
+  epoll_event hang_up{};
+  hang_up.events = EPOLLRDHUP | EPOLLET;
+  if (const int socket = own.socket_fd(); socket >= 0) ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, socket, &hang_up);
+  Atomics::store<At::kTakeCounter>(own.bell(event_bell_).event, number(reply.result, "event", 1));
+  epoll_ = std::move(epoll);
+  arm_event();
+  return epoll_.get();
+}
+
+// Before the caller sleeps on the descriptor. Returns true if there is something to take after all.
+bool hf_subscriber::arm_event() {
+  epoll_event events[2];
+  ::epoll_wait(epoll_.get(), events, 2, 0);  // takes the edge of a hang-up, which would stay readable
+  shm::Bell& bell = session().bell(event_bell_);
+  event_ticket_ = session().fresh_ticket();
+  shm::arm<Atomics, At::kSleepArm>(bell, event_ticket_, EventSound{event_.get()});
+  announce(event_bell_);
+  Atomics::heavy_fence<At::kSleepFence>();
+  if (!ready()) return false;
+  shm::disarm<Atomics, At::kSleepDisarm>(bell, event_ticket_);
+  return true;
+}
+
+// ---- the end ------------------------------------------------------------------------------------------------------
+
+int hf_subscriber::why_unusable() const {
+  if (forks_ != g_fork_count)
+    return fail(HF_E_FORKED, "the subscriber of topic " + topic_ + " belongs to the parent process; open one here");
+  return fail(HF_E_CLOSED, "the subscriber of topic " + topic_ + " is closed");
+}
+
+void hf_subscriber::close(bool handle_gone) {
+  if (!closed_) {
+    closed_ = true;
+    if (epoll_ && forks_ == g_fork_count) {
+      Atomics::store<At::kTakeCounter>(session().bell(event_bell_).event, std::uint64_t{0});
+      session().return_bell(event_bell_);
+    }
+    subscription_->closing = true;
+    for (LaneView* lane : lanes_) lane->let_go();
+    lanes_.clear();
+    subscription_.reset();
+  }
+  handle_gone_ = handle_gone_ || handle_gone;
+  if (handle_gone_) delete this;
+}
