@@ -82,15 +82,18 @@ class LaneReader {
   // Begins on a lane that was there before us. Rows 6a and 2b: announce the cursor, heavy fence, then see whether the
   // publisher has passed it meanwhile. If we die here the broker takes our entry off the roster.
   void join(Start start) {
-    const std::uint64_t head = A::template load<At::kJoinHead>(memory_.header->head);
-    const std::uint64_t floor = A::template load<At::kJoinFloor>(memory_.header->floor);
+    const std::uint64_t head = std::min(A::template load<At::kJoinHead>(memory_.header->head), kPositionMax);
+    const std::uint64_t floor = load_join_floor();
     cursor_ = head;
     if (start == Start::kOldest) cursor_ = floor;
     if (start == Start::kLatest && head > floor) cursor_ = head - 1;
     store_join_cursor();
-    while (lossless_) {
+    // Bounded, because a publisher that we do not trust may raise its floor for ever. Safe after the first round: a scan
+    // that missed the first cursor has stored its floor before our fence, one that saw it respects all above it.
+    constexpr int kRoundsMax = 8;
+    for (int round = 0; lossless_ && round < kRoundsMax; ++round) {
       A::template heavy_fence<At::kJoinFence>();
-      const std::uint64_t now = A::template load<At::kJoinFloor>(memory_.header->floor);
+      const std::uint64_t now = load_join_floor();
       if (now <= cursor_) break;
       cursor_ = now;
       store_join_cursor();
@@ -327,11 +330,15 @@ class LaneReader {
     return jump(target, taken);
   }
 
+  // Forward to `target`, and counts what that skips. Nowhere, if no publisher can have got as far.
   Take jump(std::uint64_t target, Taken& taken) {
     target = std::max(target, cursor_);
-    taken.missed = target - cursor_;
+    taken.missed = 0;
     taken.position = cursor_;
     taken.chunk = kNoChunk;
+    if (target > kPositionMax) [[unlikely]]
+      return Take::kCorrupt;
+    taken.missed = target - cursor_;
     missed_ += taken.missed;
     A::template store<At::kTakeCounter>(memory_.record->missed, missed_);
     advance(target - cursor_);
@@ -363,6 +370,9 @@ class LaneReader {
     A::template store<At::kTakeCursor>(memory_.record->cursor, cursor_);
   }
 
+  std::uint64_t load_join_floor() const {
+    return std::min(A::template load<At::kJoinFloor>(memory_.header->floor), kPositionMax);
+  }
   void store_join_cursor() { A::template store<At::kJoinCursor>(memory_.record->cursor, cursor_); }
 
   void unpin(std::uint32_t chunk) {

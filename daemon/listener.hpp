@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+//
+// The listening socket and the directory it lies in: made at the start, removed at the end, if they were ours to make.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "daemon/config.hpp"
+#include "daemon/descriptor.hpp"
+
+namespace holdfast::daemon {
+
+class Listener {
+ public:
+  Listener() = default;
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+  // Removes the directory if it was made here and is empty.
+  ~Listener();
+
+  // Makes the runtime directory, 0750, if it is not there. Returns what went wrong, or "".
+  [[nodiscard]] std::string make_directory(const Config& config);
+
+  // Binds the socket, mode 0660. Requires: the instance's lock is held, so that a socket file that is there is stale.
+  [[nodiscard]] std::string bind(const Config& config);
+
+  // Takes the socket that systemd passed.
+  void adopt(Descriptor socket) { socket_ = std::move(socket); }
+
+  Descriptor take() { return std::move(socket_); }
+
+  // The group whose members may connect: the configured one, else that of the socket's file.
+  [[nodiscard]] std::string find_group(const Config& config, std::optional<std::uint32_t>& group) const;
+
+  void remove_socket();
+
+ private:
+  Descriptor socket_;
+  std::string made_directory_;
+  std::string bound_path_;
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+//
+// holdfastd: reads what it is told, takes its instance, sweeps what earlier brokers left, and serves until it is told to
+// stop. Set-up and tear-down mirror each other.
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/config.hpp"
+#include "daemon/instance_lock.hpp"
+#include "daemon/listener.hpp"
+#include "daemon/registry.hpp"
+#include "daemon/segments.hpp"
+#include "daemon/server.hpp"
+#include "daemon/sweep.hpp"
+#include "daemon/systemd.hpp"
+#include "proto/shm/atomics.hpp"
+
+namespace holdfast::daemon {
+
+namespace {
+
+constexpr int kUsage = 2;
+constexpr broker::TimeMs kDrainDeadlineMs = 2'000;
+constexpr std::size_t kDescriptorsForOurselves = 512;  // replies, watches, the registry
+
+struct Arguments {
+  Config config;
+  bool check_config = false;
+};
+
+// Command line over configuration file. Returns the exit status if there is nothing more to do.
+std::optional<int> read_arguments(int argc, char** argv, Arguments& arguments) {
+  CLI::App app{"The Holdfast broker: it owns the shared memory and the names of one instance."};
+  Config given;
+  std::string file;
+  app.add_option("--instance", given.instance, "name of the instance (HOLDFAST_INSTANCE; default: default)");
+  app.add_option("--runtime-dir", given.runtime_dir, "directory for lock and registry (default: the socket's)");
+  app.add_option("--socket", given.socket, "path of the control socket (HOLDFAST_SOCKET)");
+  app.add_option("--config", file, "configuration file, TOML");
+  app.add_flag("--check-config", arguments.check_config, "check the configuration and end");
+  std::string log_level;
+  app.add_option("--log-level", log_level, "trace, debug, info, warning, error, critical, off");
+  app.set_version_flag("--version", "holdfastd " HOLDFAST_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  Config& config = arguments.config;
+  std::string wrong;
+  if (!file.empty()) wrong = read_config(file, config);
+  if (!given.instance.empty()) config.instance = given.instance;
+  if (!given.runtime_dir.empty()) config.runtime_dir = given.runtime_dir;
+  if (!given.socket.empty()) config.socket = given.socket;
+  if (!log_level.empty()) config.log_level = log_level;
+  if (wrong.empty()) wrong = complete(config);
+  if (!wrong.empty()) {
+    std::fprintf(stderr, "holdfastd: %s\n", wrong.c_str());
+    return kUsage;
+  }
+  if (!arguments.check_config) return std::nullopt;
+  std::printf("configuration is good: instance %s, socket %s\n", config.instance.c_str(), config.socket.c_str());
+  return 0;
+}
+
+// As many descriptors as the system lets us have; how many connections that makes.
+std::size_t raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return broker::kConnectionsMax;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const std::size_t usable = limit.rlim_cur > 2 * kDescriptorsForOurselves ? limit.rlim_cur - kDescriptorsForOurselves
+                                                                          : limit.rlim_cur / 2;
+  return std::min(usable, broker::kConnectionsMax);
+}
+
+int fail(const std::string& why) {
+  spdlog::error("{}", why);
+  return 1;
+}
+
+// Serves until a signal ends it. Requires: the instance's lock is held, the registry is open.
+int serve(const Config& config, Listener& listener, Registry& registry) {
+  Swept swept = sweep(config.instance, registry.named_segments());
+  std::vector<broker::SessionId> live;
+  for (const Leftover& leftover : swept.left) live.push_back(leftover.session);
+  registry.keep_sessions(live);
+  if (swept.removed > 0 || !live.empty())
+    spdlog::info("swept {} segments of earlier brokers; {} of their sessions still live", swept.removed, live.size());
+
+  Segments segments(config.instance, registry.epoch());
+  broker::Setup setup;
+  setup.instance = config.instance;
+  setup.version = HOLDFAST_VERSION;
+  setup.epoch = registry.epoch();
+  setup.uid = ::geteuid();
+  setup.session_bytes_max = config.session_bytes_max;
+  setup.sessions_max = config.sessions;
+  setup.connections_max = raise_descriptor_limit();
+  setup.connections_per_uid = config.connections_per_uid;
+  setup.last_session = registry.last_session();
+  setup.last_id = registry.last_id() + 1;
+  setup.roster = setup.last_id;
+  if (std::string wrong = listener.find_group(config, setup.group); !wrong.empty()) return fail(wrong);
+
+  broker::CreateSegment roster;
+  roster.facts.id = setup.roster;
+  roster.facts.kind = shm::SegmentKind::kRoster;
+  roster.facts.bytes = setup.roster_bytes;
+  roster.facts.reserve_bytes = shm::kRosterReserve;
+  roster.facts.created_ms = setup.started_ms = monotonic_ms();
+  if (const broker::Outcome made = segments.run(roster); made.failure)
+    return fail("no memory for the roster in /dev/shm: " + made.call + " " + std::strerror(made.error));
+  registry.put(roster.facts, segments.name(setup.roster));
+  if (std::string wrong = registry.commit(); !wrong.empty()) return fail(wrong);
+
+  if (!shm::register_membarrier()) spdlog::warn("no membarrier here: ringing is slower");
+  boost::asio::io_context io(1);
+  About about;
+  about.instance = config.instance;
+  about.version = HOLDFAST_VERSION;
+  about.epoch = registry.epoch();
+  about.started_ms = monotonic_ms();
+  about.swept_segments = swept.removed;
+  Server server(io, std::move(setup), segments, registry, std::move(about));
+  server.watch_leftovers(std::move(swept.left));
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
+  signals.async_wait([&](const boost::system::error_code& error, int) {
+    if (error) return;
+    notify("STOPPING=1\nSTATUS=draining");
+    server.drain(kDrainDeadlineMs);
+  });
+  server.listen(listener.take());
+  const Watchdog watchdog(io);
+  spdlog::info("instance {} serves at {}, epoch {}", config.instance, config.socket, registry.epoch());
+  notify("READY=1\nSTATUS=serving " + config.instance + " at " + config.socket);
+  io.run();
+  spdlog::info("stopped");
+  return 0;
+}
+
+int run(const Config& config) {
+  // Destroyed in the reverse order: the directory goes last.
+  Listener listener;
+  if (std::string wrong = listener.make_directory(config); !wrong.empty()) return fail(wrong);
+  InstanceLock lock;
+  if (std::string wrong = lock.take(config.runtime_dir + "/" + config.instance + ".lock"); !wrong.empty())
+    return fail(wrong);
+  std::string wrong;
+  if (Descriptor passed = passed_socket(wrong))
+    listener.adopt(std::move(passed));
+  else if (!wrong.empty())
+    return fail(wrong);
+  else if (wrong = listener.bind(config); !wrong.empty())
+    return fail(wrong);
+  int status = 1;
+  {
+    Registry registry;
+    std::string set_aside;
+    wrong = registry.open(config.runtime_dir + "/" + config.instance + ".db", set_aside);
+    if (!set_aside.empty()) spdlog::warn("{}", set_aside);
+    status = wrong.empty() ? serve(config, listener, registry) : fail(wrong);
+    if (status == 0) registry.remove();
+  }
+  listener.remove_socket();
+  lock.remove();
+  return status;
+}
+
+}  // namespace
+
+}  // namespace holdfast::daemon
+
+int main(int argc, char** argv) {
+  using namespace holdfast::daemon;
+  try {
+    Arguments arguments;
+    if (const auto status = read_arguments(argc, argv, arguments)) return *status;
+    spdlog::set_default_logger(spdlog::stderr_logger_st("holdfastd"));
+    spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    spdlog::set_level(spdlog::level::from_str(arguments.config.log_level));
+    // Registry and lock are for the broker's user and its group; the socket and the segments set their own modes.
+    ::umask(0027);
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGHUP, SIG_IGN);
+    return run(arguments.config);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "holdfastd: %s\n", error.what());
+    return 1;
+  }
+}

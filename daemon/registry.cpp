@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT
+#include "daemon/registry.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <fstream>
+
+#include <openssl/sha.h>
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include "daemon/broker/check.hpp"
+
+namespace holdfast::daemon {
+
+namespace {
+
+constexpr const char* kSchema = R"(
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE sessions (id INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
+    pid INTEGER NOT NULL, name TEXT NOT NULL, exe TEXT NOT NULL, token_hash BLOB NOT NULL, membarrier INTEGER NOT NULL,
+    records INTEGER NOT NULL, bells INTEGER NOT NULL, created_ms INTEGER NOT NULL);
+  CREATE TABLE segments (id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, name TEXT NOT NULL,
+    sealed INTEGER NOT NULL, bytes INTEGER NOT NULL, reserve_bytes INTEGER NOT NULL, session INTEGER NOT NULL,
+    lane INTEGER NOT NULL, created_ms INTEGER NOT NULL);
+  CREATE TABLE topics (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, block INTEGER NOT NULL,
+    decided INTEGER NOT NULL, ring INTEGER NOT NULL, chunks_max INTEGER NOT NULL, clock INTEGER NOT NULL,
+    exclusive INTEGER NOT NULL, backing INTEGER NOT NULL, depth INTEGER NOT NULL, linger_ms INTEGER NOT NULL,
+    stall_timeout_ms INTEGER NOT NULL, type_name TEXT NOT NULL, type_bytes INTEGER NOT NULL,
+    type_align INTEGER NOT NULL, type_hash TEXT NOT NULL);
+  CREATE TABLE lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, topic INTEGER NOT NULL, session INTEGER NOT NULL,
+    pid INTEGER NOT NULL, process TEXT NOT NULL, publisher INTEGER NOT NULL, segment INTEGER NOT NULL,
+    board INTEGER NOT NULL, bytes_max INTEGER NOT NULL, state INTEGER NOT NULL, shown INTEGER NOT NULL);
+  CREATE TABLE handles (id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL, topic INTEGER NOT NULL,
+    role INTEGER NOT NULL, delivery INTEGER NOT NULL, start INTEGER NOT NULL);
+  CREATE TABLE readers (handle INTEGER NOT NULL, lane INTEGER NOT NULL, record INTEGER NOT NULL,
+    entry INTEGER NOT NULL, lossless INTEGER NOT NULL, turned INTEGER NOT NULL, fresh INTEGER NOT NULL,
+    PRIMARY KEY (handle, lane)) WITHOUT ROWID;
+)";
+
+enum StatementIndex : std::size_t {
+  kPutSession,
+  kPutSegment,
+  kPutTopic,
+  kPutLane,
+  kPutHandle,
+  kPutReader,
+  kDeleteSession,
+  kDeleteSegment,
+  kDeleteTopic,
+  kDeleteLane,
+  kDeleteHandle,
+  kDeleteReader,
+  kBegin,
+  kCommit,
+  kRollback,
+  kStatementCount,
+};
+
+// In the order of StatementIndex; the deletes in the order of broker::Table.
+constexpr const char* kStatements[] = {
+    "INSERT OR REPLACE INTO sessions VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO segments VALUES (?,?,?,?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO topics VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO lanes VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO handles VALUES (?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO readers VALUES (?,?,?,?,?,?,?)",
+    "DELETE FROM sessions WHERE id = ?",
+    "DELETE FROM segments WHERE id = ?",
+    "DELETE FROM topics WHERE id = ?",
+    "DELETE FROM lanes WHERE id = ?",
+    "DELETE FROM handles WHERE id = ?",
+    "DELETE FROM readers WHERE handle = ? AND lane = ?",
+    "BEGIN IMMEDIATE",
+    "COMMIT",
+    "ROLLBACK",
+};
+static_assert(sizeof(kStatements) / sizeof(kStatements[0]) == kStatementCount);
+
+std::string boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id.empty() ? "unknown" : id;
+}
+
+}  // namespace
+
+// Binds values in order and runs a prepared statement.
+class Registry::Statement {
+ public:
+  Statement(Registry& registry, std::size_t index) : registry_(registry), statement_(registry.statements_[index]) {}
+
+  template <class T>
+  Statement& operator<<(const T& value) {
+    int result = SQLITE_OK;
+    if constexpr (std::is_convertible_v<T, std::string>) {
+      const std::string& text = value;
+      result = sqlite3_bind_text(statement_, ++at_, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
+    } else {
+      result = sqlite3_bind_int64(statement_, ++at_, static_cast<sqlite3_int64>(value));
+    }
+    if (result != SQLITE_OK) registry_.failed_ = true;
+    return *this;
+  }
+
+  Statement& blob(const void* data, std::size_t bytes) {
+    if (sqlite3_bind_blob(statement_, ++at_, data, static_cast<int>(bytes), SQLITE_TRANSIENT) != SQLITE_OK)
+      registry_.failed_ = true;
+    return *this;
+  }
+
+  void run() {
+    const int result = sqlite3_step(statement_);
+    if (result != SQLITE_DONE && result != SQLITE_ROW) registry_.failed_ = true;
+    sqlite3_reset(statement_);
+    sqlite3_clear_bindings(statement_);
+  }
+
+ private:
+  Registry& registry_;
+  sqlite3_stmt* statement_;
+  int at_ = 0;
+};
+
+Registry::~Registry() {
+  for (sqlite3_stmt* statement : statements_) sqlite3_finalize(statement);
+  sqlite3_close_v2(database_);
+}
+
+void Registry::remove() {
+  for (sqlite3_stmt* statement : statements_) sqlite3_finalize(statement);
+  statements_.clear();
+  sqlite3_close_v2(database_);
+  database_ = nullptr;
+  for (const char* suffix : {"", "-wal", "-shm"}) ::unlink((path_ + suffix).c_str());
+}
+
+std::string Registry::error(const char* what) const {
+  return std::string(what) + " " + path_ + ": " +
+         (database_ != nullptr ? sqlite3_errmsg(database_) : "no memory for a database");
+}
+
+bool Registry::execute(const char* sql) { return sqlite3_exec(database_, sql, nullptr, nullptr, nullptr) == SQLITE_OK; }
+
+std::int64_t Registry::number(const char* sql) {
+  sqlite3_stmt* statement = nullptr;
+  std::int64_t value = -1;
+  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) == SQLITE_OK &&
+      sqlite3_step(statement) == SQLITE_ROW)
+    value = sqlite3_column_int64(statement, 0);
+  sqlite3_finalize(statement);
+  return value;
+}
+
+std::string Registry::open(const std::string& path, std::string& set_aside) {
+  path_ = path;
+  std::string why = prepare(path);
+  if (why.empty()) return why;
+  // Not ours to read. Keep it for whoever wants to look, and begin anew.
+  sqlite3_close_v2(database_);
+  database_ = nullptr;
+  const std::string aside = path + ".aside";
+  ::unlink((path + "-shm").c_str());
+  ::rename((path + "-wal").c_str(), (aside + "-wal").c_str());
+  if (::rename(path.c_str(), aside.c_str()) != 0) return why;
+  set_aside = why + "; kept as " + aside;
+  return prepare(path);
+}
+
+// Opens the database at `path` and makes it ready. Returns why it cannot be used, or "".
+std::string Registry::prepare(const std::string& path) {
+  if (sqlite3_open_v2(path.c_str(), &database_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                      nullptr) != SQLITE_OK)
+    return error("cannot open the registry");
+  sqlite3_busy_timeout(database_, 1000);
+  if (!execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF"))
+    return error("cannot use the registry");
+  const std::int64_t version = number("PRAGMA user_version");
+  const std::int64_t tables = number("SELECT count(*) FROM sqlite_master");
+  if (tables == 0) {
+    const std::string fresh = std::string("BEGIN;") + kSchema + "INSERT INTO meta VALUES ('boot', '" + boot_id() +
+                              "'), ('epoch', '0'); PRAGMA user_version = " + std::to_string(kRegistryVersion) +
+                              "; COMMIT;";
+    if (!execute(fresh.c_str())) return error("cannot make the registry");
+  } else if (version != kRegistryVersion) {
+    return "the registry " + path + " has layout " + std::to_string(version) + ", this broker knows " +
+           std::to_string(kRegistryVersion);
+  } else if (!usable()) {
+    return "the registry " + path + " is damaged, or of another boot";
+  }
+  if (!execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch'"))
+    return error("cannot write the registry");
+  epoch_ = static_cast<std::uint64_t>(number("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'epoch'"));
+  const auto last = [this](const char* sql) { return static_cast<std::uint64_t>(std::max<std::int64_t>(number(sql), 0)); };
+  last_session_ = static_cast<broker::SessionId>(last("SELECT max(seq) FROM sqlite_sequence WHERE name = 'sessions'"));
+  last_id_ = last("SELECT max(seq) FROM sqlite_sequence WHERE name <> 'sessions'");
+  for (const char* sql : kStatements) {
+    sqlite3_stmt* statement = nullptr;
+    if (sqlite3_prepare_v3(database_, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) != SQLITE_OK) {
+      for (sqlite3_stmt* prepared : statements_) sqlite3_finalize(prepared);
+      statements_.clear();
+      return error("cannot use the registry");
+    }
+    statements_.push_back(statement);
+  }
+  return "";
+}
+
+bool Registry::usable() {
+  const std::string same_boot = "SELECT count(*) FROM meta WHERE key = 'boot' AND value = '" + boot_id() + "'";
+  if (number(same_boot.c_str()) != 1) return false;
+  sqlite3_stmt* statement = nullptr;
+  bool sound = sqlite3_prepare_v2(database_, "PRAGMA quick_check(1)", -1, &statement, nullptr) == SQLITE_OK &&
+               sqlite3_step(statement) == SQLITE_ROW;
+  if (sound) {
+    const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(statement, 0));
+    sound = text != nullptr && std::string(text) == "ok";
+  }
+  sqlite3_finalize(statement);
+  return sound;
+}
+
+std::vector<KnownSegment> Registry::named_segments() {
+  std::vector<KnownSegment> known;
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(database_, "SELECT id, session, name FROM segments WHERE name <> ''", -1, &statement,
+                         nullptr) == SQLITE_OK) {
+    while (sqlite3_step(statement) == SQLITE_ROW) {
+      const auto* name = reinterpret_cast<const char*>(sqlite3_column_text(statement, 2));
+      known.push_back({static_cast<broker::SegmentId>(sqlite3_column_int64(statement, 0)),
+                       static_cast<broker::SessionId>(sqlite3_column_int64(statement, 1)),
+                       name != nullptr ? name : ""});
+    }
+  }
+  sqlite3_finalize(statement);
+  return known;
+}
+
+void Registry::keep_sessions(const std::vector<broker::SessionId>& sessions) {
+  std::string list = "(0";
+  for (const broker::SessionId session : sessions) list += "," + std::to_string(session);
+  list += ")";
+  // The roster of the broker before belongs to nobody any more.
+  const std::string sql = "BEGIN; DELETE FROM sessions WHERE id NOT IN " + list +
+                          "; DELETE FROM segments WHERE session = 0 OR sealed <> 0 OR session NOT IN " + list +
+                          "; DELETE FROM handles WHERE session NOT IN " + list +
+                          "; DELETE FROM lanes WHERE session NOT IN " + list +
+                          "; DELETE FROM readers WHERE handle NOT IN (SELECT id FROM handles)"
+                          "; DELETE FROM topics WHERE id NOT IN (SELECT topic FROM handles UNION SELECT topic FROM lanes)"
+                          "; COMMIT";
+  if (!execute(sql.c_str())) execute("ROLLBACK");
+}
+
+void Registry::drop_session(broker::SessionId session) {
+  const std::string id = std::to_string(session);
+  const std::string sql = "BEGIN; DELETE FROM readers WHERE handle IN (SELECT id FROM handles WHERE session = " + id +
+                          "); DELETE FROM handles WHERE session = " + id + "; DELETE FROM lanes WHERE session = " + id +
+                          "; DELETE FROM segments WHERE session = " + id + "; DELETE FROM sessions WHERE id = " + id +
+                          "; COMMIT";
+  if (!execute(sql.c_str())) execute("ROLLBACK");
+}
+
+void Registry::begin() {
+  if (in_transaction_) return;
+  in_transaction_ = true;
+  Statement(*this, kBegin).run();
+}
+
+void Registry::put(const broker::Row& row, const std::string& segment_name) {
+  begin();
+  struct Visitor {
+    Registry& registry;
+    const std::string& segment_name;
+
+    void operator()(const broker::SessionFacts& facts) const {
+      std::array<unsigned char, SHA256_DIGEST_LENGTH> hash{};
+      SHA256(reinterpret_cast<const unsigned char*>(facts.token.data()), facts.token.size(), hash.data());
+      Statement put(registry, kPutSession);
+      put << facts.id << facts.uid << facts.gid << facts.pid << facts.name << facts.exe;
+      put.blob(hash.data(), hash.size());
+      put << facts.membarrier << facts.records << facts.bells << facts.created_ms;
+      put.run();
+    }
+    void operator()(const broker::SegmentFacts& facts) const {
+      Statement put(registry, kPutSegment);
+      put << facts.id << static_cast<int>(facts.kind) << segment_name << facts.sealed << facts.bytes
+          << facts.reserve_bytes << facts.session << facts.lane << facts.created_ms;
+      put.run();
+    }
+    void operator()(const broker::TopicFacts& facts) const {
+      const broker::TopicOptions& options = facts.options;
+      Statement put(registry, kPutTopic);
+      put << facts.id << facts.name << facts.block << facts.decided << options.ring << options.chunks_max
+          << static_cast<int>(options.clock) << options.exclusive << static_cast<int>(options.backing) << options.depth
+          << options.linger_ms << options.stall_timeout_ms << facts.type.name << facts.type.bytes << facts.type.align
+          << facts.type.hash;
+      put.run();
+    }
+    void operator()(const broker::LaneFacts& facts) const {
+      Statement put(registry, kPutLane);
+      put << facts.id << facts.topic << facts.session << facts.pid << facts.process << facts.publisher << facts.segment
+          << facts.board << facts.bytes_max << static_cast<int>(facts.state) << facts.shown;
+      put.run();
+    }
+    void operator()(const broker::HandleFacts& facts) const {
+      Statement put(registry, kPutHandle);
+      put << facts.id << facts.session << facts.topic << static_cast<int>(facts.role)
+          << static_cast<int>(facts.delivery) << static_cast<int>(facts.start);
+      put.run();
+    }
+    void operator()(const broker::ReaderFacts& facts) const {
+      Statement put(registry, kPutReader);
+      put << facts.handle << facts.lane << facts.record << facts.entry << facts.lossless << facts.turned << facts.fresh;
+      put.run();
+    }
+  };
+  std::visit(Visitor{*this, segment_name}, row);
+}
+
+void Registry::erase(broker::Table table, std::uint64_t id) {
+  begin();
+  Statement erase(*this, kDeleteSession + static_cast<std::size_t>(table));
+  erase << id;
+  erase.run();
+}
+
+void Registry::erase_reader(broker::HandleId handle, broker::LaneId lane) {
+  begin();
+  Statement erase(*this, kDeleteReader);
+  erase << handle << lane;
+  erase.run();
+}
+
+std::string Registry::commit() {
+  if (!in_transaction_) return "";
+  in_transaction_ = false;
+  if (!failed_) Statement(*this, kCommit).run();
+  if (!failed_) return "";
+  std::string why = error("cannot write the registry");
+  Statement(*this, kRollback).run();
+  failed_ = false;
+  return why;
+}
+
+}  // namespace holdfast::daemon

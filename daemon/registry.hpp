@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+//
+// What survives the broker: an SQLite database in the runtime directory. It need not outlive the machine, so nothing is
+// synchronised to disk. Rows are collected and written in one transaction, before the reply that they belong to.
+// Called by the broker's one thread.
+//
+// Invariants:
+//   (1) a database of another layout, of another boot, or one that SQLite calls damaged is never read: it is renamed.
+//   (2) ids that were given once are remembered after their row is gone (AUTOINCREMENT).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "daemon/broker/rows.hpp"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace holdfast::daemon {
+
+inline constexpr int kRegistryVersion = 1;
+
+struct KnownSegment {
+  broker::SegmentId id;
+  broker::SessionId session;
+  std::string name;
+};
+
+class Registry {
+ public:
+  Registry() = default;
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+  ~Registry();
+
+  // Opens or makes the database, and counts the epoch up. Returns what went wrong, or "". `set_aside`: "" or the
+  // sentence to log when an unusable database was renamed.
+  [[nodiscard]] std::string open(const std::string& path, std::string& set_aside);
+
+  // Closes the database and removes its files.
+  void remove();
+
+  std::uint64_t epoch() const { return epoch_; }
+  broker::SessionId last_session() const { return last_session_; }
+  std::uint64_t last_id() const { return last_id_; }
+
+  // The named segments that the rows of earlier brokers name.
+  std::vector<KnownSegment> named_segments();
+
+  // Drops everything of sessions other than these, and of segments that no session has: what the sweep has removed.
+  void keep_sessions(const std::vector<broker::SessionId>& sessions);
+
+  // Drops all rows of one session of an earlier broker.
+  void drop_session(broker::SessionId session);
+
+  void put(const broker::Row& row, const std::string& segment_name);
+  void erase(broker::Table table, std::uint64_t id);
+  void erase_reader(broker::HandleId handle, broker::LaneId lane);
+  // Ends the transaction that put() and erase() began. Returns what went wrong, or "".
+  std::string commit();
+
+ private:
+  class Statement;
+
+  std::string prepare(const std::string& path);
+  bool usable();
+  bool execute(const char* sql);
+  std::string error(const char* what) const;
+  std::int64_t number(const char* sql);
+  void begin();
+
+  sqlite3* database_ = nullptr;
+  std::string path_;
+  std::vector<sqlite3_stmt*> statements_;  // by the index in kStatements
+  bool in_transaction_ = false;
+  bool failed_ = false;
+  std::uint64_t epoch_ = 0;
+  broker::SessionId last_session_ = 0;
+  std::uint64_t last_id_ = 0;
+};
+
+}  // namespace holdfast::daemon

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+//
+// How the server carries out what the state machine wants.
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <spdlog/spdlog.h>
+
+#include "daemon/broker/check.hpp"
+#include "daemon/server.hpp"
+
+namespace holdfast::daemon {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+namespace {
+
+constexpr std::uint64_t kGrowAtOnce = std::uint64_t{32} << 20;  // some 10 ms of posix_fallocate
+
+}  // namespace
+
+// What the segments do: with an answer for the state machine, or without one.
+template <class Act>
+void Server::run(Act& action) {
+  if constexpr (requires { action.operation; }) {
+    broker::SegmentReady ready{action.operation, segments_.run(action)};
+    events_.push_front(std::move(ready));
+  } else {
+    segments_.run(action);
+  }
+}
+
+void Server::run(broker::GrowSegment& grow) {
+  if (segments_.lane_lacks(grow) <= kGrowAtOnce) {
+    events_.push_front(broker::SegmentReady{grow.operation, segments_.run(grow)});
+    return;
+  }
+  asio::co_spawn(io_, grow_slowly(grow), asio::detached);
+}
+
+// Large growth of a lane, in parts, so that nobody else waits for it.
+asio::awaitable<void> Server::grow_slowly(broker::GrowSegment grow) {
+  while (true) {
+    Segments::Progress progress = segments_.grow_step(grow, kGrowAtOnce);
+    if (progress.done) {
+      feed(broker::SegmentReady{grow.operation, std::move(progress.outcome)});
+      co_return;
+    }
+    co_await asio::post(io_, asio::use_awaitable);
+  }
+}
+
+void Server::run(broker::RemoveSegment& remove) {
+  reporter_.forget(remove.segment);
+  segments_.run(remove);
+}
+
+void Server::run(broker::ResetRecord& reset) {
+  reporter_.forget(reset.segment, reset.record);
+  segments_.run(reset);
+}
+
+void Server::run(broker::PutRow& put) {
+  std::string name;
+  if (const auto* segment = std::get_if<broker::SegmentFacts>(&put.row)) name = segments_.name(segment->id);
+  registry_.put(put.row, name);
+}
+
+void Server::run(broker::DeleteRow& row) {
+  registry_.erase(row.table, row.id);
+}
+
+void Server::run(broker::DeleteReader& row) {
+  registry_.erase_reader(row.handle, row.lane);
+}
+
+void Server::commit_rows() {
+  const std::string why = registry_.commit();
+  if (!why.empty()) spdlog::error("{}; a restarted broker will not know what happened last", why);
+}
+
+void Server::run(broker::Reply& reply) {
+  commit_rows();
+  Outgoing outgoing;
+  outgoing.session = reply.session;
+  outgoing.handle = reply.handle;
+  outgoing.undo = reply.session != 0;
+  broker::check(reply.descriptors.size() <= kDescriptorsPerReplyMax, "a reply has at most 64 descriptors");
+  for (const broker::DescriptorRequest& request : reply.descriptors) {
+    Descriptor descriptor = segments_.open(request);
+    if (!descriptor) {
+      const int error = errno;
+      const bool none_left = error == EMFILE || error == ENFILE;
+      ++about_.replies_failed;
+      answer(reply.connection,
+             {none_left ? control::error_line(reply.id, control::Failure::kBusy,
+                                              "the broker has no descriptor left: raise its limit of open files",
+                                              {{"limit", "descriptors"}})
+                        : control::error_line(reply.id, control::Failure::kSystem,
+                                              "opening a segment failed in the broker with errno " +
+                                                  std::to_string(error),
+                                              {{"call", "shm_open"}, {"errno", error}}),
+              {}});
+      if (outgoing.undo) events_.push_front(broker::ReplyLost{reply.session, reply.handle});
+      return;
+    }
+    outgoing.descriptors.push_back(std::move(descriptor));
+  }
+  outgoing.line = control::result_line(reply.id, reply.result);
+  answer(reply.connection, std::move(outgoing));
+}
+
+void Server::run(broker::ReplyError& reply) {
+  commit_rows();
+  ++about_.replies_failed;
+  answer(reply.connection, {control::error_line(reply.id, reply.failure, reply.sentence, reply.numbers), {}});
+}
+
+void Server::run(broker::ReplyReport& reply) {
+  answer(reply.connection,
+         {control::result_line(reply.id, reporter_.result(reply.report, about_, monotonic_ms())), {}});
+}
+
+void Server::run(broker::CloseConnection& close) {
+  if (const auto at = links_.find(close.connection); at != links_.end()) at->second->closing = true;
+}
+
+void Server::run(broker::SetTimer& set) {
+  timer_.cancel();
+  if (!set.at) return;
+  timer_.expires_at(std::chrono::steady_clock::time_point(std::chrono::milliseconds(*set.at)));
+  timer_.async_wait([this](const error_code& error) {
+    if (!error) feed(broker::Tick{});
+  });
+}
+
+void Server::run(broker::WatchProcess& watch) {
+  if (draining_) return;
+  const auto at = links_.find(watch.connection);
+  broker::check(at != links_.end(), "a connection that hung up is still there");
+  const broker::SessionId session = watch.session;
+  const int socket = at->second->socket.native_handle();
+  PeerProcess process = peer_process(socket);
+  if (process.answer == PeerProcess::Answer::kUnknown && (process.error == EMFILE || process.error == ENFILE)) {
+    spare_.reset();
+    process = peer_process(socket);
+  }
+  if (process.answer == PeerProcess::Answer::kUnknown) {
+    // An older kernel: the lock on the session's segment says who lives.
+    const Descriptor file = segments_.open({state_.tables().sessions.at(session).facts.records, false, 0});
+    const pid_t pid = file ? lock_holder(file.get()) : -1;
+    process.answer = PeerProcess::Answer::kGone;
+    if (pid > 0) process.pidfd = open_process(pid);
+    if (process.pidfd && lock_holder(file.get()) == pid) process.answer = PeerProcess::Answer::kThere;
+  }
+  if (process.answer == PeerProcess::Answer::kGone) {
+    events_.push_back(broker::SessionEnded{session});
+    return;
+  }
+  watcher_.watch(std::move(process.pidfd), [this, session] { feed(broker::SessionEnded{session}); });
+}
+
+void Server::run(broker::Log& log) {
+  switch (log.level) {
+    case broker::Log::Level::kDebug:
+      return spdlog::debug(log.text);
+    case broker::Log::Level::kNotice:
+      return spdlog::info(log.text);
+    case broker::Log::Level::kWarning:
+      return spdlog::warn(log.text);
+  }
+}
+
+void Server::run_event(broker::Event event) {
+  broker::Actions actions = state_.step(monotonic_ms(), std::move(event));
+  for (broker::Action& action : actions) std::visit([this](auto& act) { run(act); }, action);
+  commit_rows();
+}
+
+}  // namespace holdfast::daemon

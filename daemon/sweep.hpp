@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+//
+// At its start the broker removes what earlier brokers of its instance have left in /dev/shm and no live session holds.
+// A session is alive if somebody holds the fcntl lock on byte 0 of its session segment: the kernel drops it with the
+// process. What live sessions hold stays, until their processes are gone.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "daemon/registry.hpp"
+
+namespace holdfast::daemon {
+
+struct Leftover {
+  broker::SessionId session;
+  pid_t pid;  // 0: alive, but in a pid namespace that we do not see
+  std::vector<std::string> names;
+};
+
+struct Swept {
+  std::size_t removed = 0;
+  std::vector<Leftover> left;
+};
+
+// `known`: what the registry says of names and sessions. Files that it does not know are asked themselves.
+Swept sweep(const std::string& instance, const std::vector<KnownSegment>& known);
+
+// The process that holds the session lock of this file: -1 nobody, 0 somebody that we cannot see.
+pid_t lock_holder(int fd);
+
+void remove_segment_file(const std::string& name);
+
+}  // namespace holdfast::daemon
