@@ -105,9 +105,10 @@ int show_holders(const Context& context, const std::string& topic) {
     }
     table.add({holding.pid == 0 ? "-" : std::to_string(holding.pid),
                holding.pid == 0 && holding.process.empty() ? "(broker)" : holding.process,
-               holding.pins != 0 ? "  " + counted(holding.pins, "pin") : holding.what, human_bytes(holding.bytes),
-               human_age(holding.age_ms), std::to_string(holding.segment),
-               holding.topic.empty() ? "-" : holding.topic});
+               holding.pins != 0 ? "  " + counted(holding.pins, "pin") : holding.what,
+               // The ring has gone on since, and says no more how large they are.
+               holding.pins != 0 && holding.bytes == 0 ? "?" : human_bytes(holding.bytes), human_age(holding.age_ms),
+               std::to_string(holding.segment), holding.topic.empty() ? "-" : holding.topic});
   }
   if (!context.json) table.print();
   return 0;

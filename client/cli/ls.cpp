@@ -184,8 +184,7 @@ void print_subscriptions(const Json& topic) {
       table.add({pid(subscription), process, delivery, "-", "-", "-", "-", "-", "-"});
     for (const Json& lane : list(subscription, "lanes"))
       table.add({pid(subscription), process, delivery, digits(lane, "lane"), digits(lane, "lag"),
-                 digits(lane, "missed"), digits(lane, "taken"),
-                 number(lane, "pins") == 0 ? "0" : human_bytes(number(lane, "pinned_bytes")),
+                 digits(lane, "missed"), digits(lane, "taken"), digits(lane, "pins"),
                  number(lane, "pins") == 0 ? "-" : human_age(number(lane, "oldest_pin_ms"))});
   }
   if (table.size() == 0) return;

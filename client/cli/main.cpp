@@ -35,10 +35,8 @@ int print_version(const Context& context) {
 }
 
 void add_global_flags(CLI::App& app, Context& context, bool& version) {
-  app.add_option("--instance", context.instance, "Broker instance [HOLDFAST_INSTANCE, else default]")
-      ->type_name("NAME");
-  app.add_option("--socket", context.socket, "Control socket [HOLDFAST_SOCKET, else the instance's]")
-      ->type_name("PATH");
+  app.add_option("--instance", context.instance, "Broker instance [HOLDFAST_INSTANCE, or default]")->type_name("NAME");
+  app.add_option("--socket", context.socket, "Control socket [HOLDFAST_SOCKET, or the instance's]")->type_name("PATH");
   app.add_flag("--json", context.json, "One JSON object per line");
   app.add_flag("--version", version, "Print the version");
 }

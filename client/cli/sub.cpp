@@ -126,6 +126,10 @@ class Inlet {
     if (!options.dump.empty()) dump_ = std::make_unique<Dump>(options.dump);
   }
 
+  Inlet(const Inlet&) = delete;
+  Inlet& operator=(const Inlet&) = delete;
+  ~Inlet() { tell_missed(); }
+
   // Until there are as many as were asked for.
   void run() {
     const auto timeout_ns =
@@ -140,9 +144,12 @@ class Inlet {
         ++taken;
         deadline = Deadline(timeout_ns);
       } else if (result == HF_EMPTY) {
+        if (last_told_.expired()) tell_missed();
         if (!wait_readable_or_closed(fd_, deadline.left_ns(kSleepNs)) && deadline.expired()) timed_out(taken);
       } else {
         tell(result, held.view);
+        // Nonsense without end is no sample, either.
+        if (result == HF_E_CORRUPT && deadline.expired()) timed_out(taken);
       }
     }
   }
@@ -194,10 +201,10 @@ class Inlet {
     const std::string publisher = "the publisher of session " + std::to_string(view.publisher);
     switch (result) {
       case HF_LAPPED:
-        return tell("lapped", view,
-                    (view.turned != 0 ? "stalled, and was turned to drop-oldest; " : "too slow; ") +
-                        counted(view.missed, "sample") + " of " + publisher + " missed",
-                    true);
+        missed_ += view.missed;
+        if (view.turned != 0) say_to_people("stalled, and was turned from lossless to drop-oldest");
+        if (last_told_.expired()) tell_missed();
+        return tell("lapped", view, "", false);
       case HF_FINISHED:
         return tell("finished", view, publisher + " finished", hex_);
       case HF_ABORTED:
@@ -209,6 +216,18 @@ class Inlet {
     }
   }
 
+  // Once a second, and at the end: a slow reader may be lapped thousands of times.
+  void tell_missed() {
+    if (missed_ == 0) return;
+    say_to_people("too slow; missed " + counted(missed_, "sample"));
+    missed_ = 0;
+    last_told_ = Deadline(kSleepNs);
+  }
+
+  void say_to_people(const std::string& sentence) const {
+    if (!json_) say("holdfast: topic " + options_.topic + ": " + printable(sentence));
+  }
+
   void tell(const char* event, const hf_view& view, const std::string& sentence, bool to_people) {
     if (json_) {
       Json object{{"event", event}, {"topic", options_.topic}, {"publisher", view.publisher}};
@@ -218,7 +237,7 @@ class Inlet {
       }
       print_json(std::move(object));
     } else if (to_people) {
-      say("holdfast: topic " + options_.topic + ": " + printable(sentence));
+      say_to_people(sentence);
     }
   }
 
@@ -238,6 +257,8 @@ class Inlet {
   Subscriber subscriber_;
   int fd_;
   std::unique_ptr<Dump> dump_;
+  std::uint64_t missed_ = 0;  // not told yet
+  Deadline last_told_{0};
 };
 
 }  // namespace

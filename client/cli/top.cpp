@@ -113,10 +113,18 @@ Table table_of(std::vector<TopicTraffic> topics) {
   return table;
 }
 
-std::string headline(const Json& stats) {
-  return "holdfast top  " + printable(text(stats, "instance")) + ": " + counted(number(stats, "topics"), "topic") +
-         ", " + counted(number(stats, "sessions"), "session") + ", " + human_bytes(number(stats, "segment_bytes")) +
-         " shared, " + human_bytes(number(stats, "shm_free_bytes")) + " free";
+// As much as fits.
+std::string headline(const Json& stats, std::size_t columns) {
+  std::string line = "holdfast top  " + printable(text(stats, "instance")) + ":";
+  const std::string facts[] = {counted(number(stats, "topics"), "topic"), counted(number(stats, "sessions"), "session"),
+                               human_bytes(number(stats, "segment_bytes")) + " shared",
+                               human_bytes(number(stats, "shm_free_bytes")) + " free"};
+  for (const std::string& fact : facts) {
+    const std::string longer = line + (line.back() == ':' ? " " : ", ") + fact;
+    if (columns != 0 && columns_of(longer) > columns) break;
+    line = longer;
+  }
+  return shortened(line, columns == 0 ? columns_of(line) : columns);
 }
 
 // Asks, and says how long ago it asked before.
@@ -148,7 +156,7 @@ void print_once(Watch& watch, bool json) {
     for (const TopicTraffic& topic : watch.topics()) print_line(topic, watch.interval_ns());
     return;
   }
-  print(headline(watch.stats()) + "\n");
+  print(headline(watch.stats(), is_terminal(STDOUT_FILENO) ? screen().columns : 0) + "\n");
   table_of(watch.topics()).print();
 }
 
@@ -157,7 +165,7 @@ void draw(Watch& watch) {
   // Three lines are ours: the head, an empty one, and the table's titles.
   const std::vector<std::string> lines =
       table_of(watch.topics()).lines(size.columns, size.rows > 4 ? size.rows - 3 : 1);
-  std::string frame = "\x1b[H" + shortened(headline(watch.stats()), size.columns) + "\x1b[K\r\n\x1b[K";
+  std::string frame = "\x1b[H" + headline(watch.stats(), size.columns) + "\x1b[K\r\n\x1b[K";
   for (std::size_t i = 0; i < lines.size(); ++i)
     frame += std::string("\r\n") + (i == 0 ? "\x1b[7m" : "") + lines[i] +
              (i == 0 ? std::string(size.columns - std::min(size.columns, columns_of(lines[i])), ' ') + "\x1b[0m" : "") +

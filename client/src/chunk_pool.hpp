@@ -49,6 +49,9 @@ class ChunkPool {
   // The lane has grown by [offset, offset + bytes).
   void add(std::uint64_t offset, std::uint64_t bytes);
 
+  // Every chunk has a range: there is none to bind new memory to.
+  bool out_of_chunks() const { return unbound_.empty(); }
+
   std::uint64_t offset(std::uint32_t chunk) const { return chunks_[chunk].offset; }
   std::uint64_t capacity(std::uint32_t chunk) const { return chunks_[chunk].capacity; }
 

@@ -30,8 +30,8 @@ class Deadline {
     return {static_cast<time_t>(at / 1'000'000'000), static_cast<long>(at % 1'000'000'000)};
   }
 
-  // What is left as a timeout: at least 0, negative for ever.
-  std::int64_t left_ns() const { return never_ ? -1 : std::max<std::int64_t>(0, at_ns_ - monotonic_ns()); }
+  // What is left as a timeout, negative for ever: at least 1, because 0 means a look and not the end of a wait.
+  std::int64_t left_ns() const { return never_ ? -1 : std::max<std::int64_t>(1, at_ns_ - monotonic_ns()); }
 
   // Milliseconds left for poll(): -1 for ever.
   int poll_ms() const {

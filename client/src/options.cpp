@@ -23,7 +23,9 @@ int out_of_range(const char* option, std::int64_t value, const char* range) {
 }
 
 // Milliseconds, at least 1 for what is not 0; -1 for ever.
-std::int64_t milliseconds(std::int64_t ns) { return ns < 0 ? -1 : (ns + kMillisecond - 1) / kMillisecond; }
+std::int64_t milliseconds(std::int64_t ns) {
+  return ns < 0 ? -1 : ns / kMillisecond + (ns % kMillisecond != 0 ? 1 : 0);
+}
 
 }  // namespace
 

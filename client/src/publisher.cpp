@@ -25,6 +25,11 @@ constexpr std::int64_t kRoomWaitNs = 100'000'000;  // row 14: a reader that is s
 constexpr std::int64_t kResolveAgainNs = 100'000'000;
 constexpr std::uint64_t kNothingTaken = 0;  // the cursor of a reader that we cannot see
 
+// What is left of a timeout: never 0, which would be a look, where it was a wait.
+std::int64_t rest_of(std::int64_t timeout_ns, const Deadline& deadline) {
+  return timeout_ns <= 0 ? timeout_ns : std::max<std::int64_t>(1, deadline.left_ns());
+}
+
 }  // namespace
 
 hf_publisher::hf_publisher(std::shared_ptr<Session> session, std::string topic)
@@ -110,45 +115,6 @@ void hf_publisher::make_writer(std::uint64_t board_offset, std::uint32_t ring, s
 
 // ---- publishing ---------------------------------------------------------------------------------------------------
 
-std::uint64_t hf_publisher::now() const {
-  if (clock_ == HF_CLOCK_NONE) [[likely]]
-    return 0;
-  return static_cast<std::uint64_t>(monotonic_ns(clock_ == HF_CLOCK_COARSE ? CLOCK_MONOTONIC_COARSE : CLOCK_MONOTONIC));
-}
-
-namespace {
-
-// At most 32 bytes as four words. The common sizes avoid a call.
-inline void load_inline(const void* payload, std::uint64_t bytes, std::uint64_t (&words)[4]) {
-  if (bytes == 32) {
-    std::memcpy(words, payload, 32);
-    return;
-  }
-  words[0] = words[1] = words[2] = words[3] = 0;
-  if (bytes == 8)
-    std::memcpy(words, payload, 8);
-  else if (bytes > 0)
-    std::memcpy(words, payload, bytes);
-}
-
-}  // namespace
-
-int hf_publisher::publish_inline(const void* payload, std::uint64_t bytes, std::uint32_t type,
-                                 std::int64_t timeout_ns) {
-  if (unusable()) [[unlikely]]
-    return why_unusable();
-  if (writer_->room(1) != shm::Room::kOk) [[unlikely]] {
-    if (const int result = make_room(1, timeout_ns); result != HF_OK) return result;
-  }
-  std::uint64_t words[4];
-  load_inline(payload, bytes, words);
-  writer_->begin();
-  writer_->fill(0, bytes | shm::kFlagInline, std::uint64_t{type} << 32, now(), words);
-  if (writer_->commit(1, bytes)) [[unlikely]]
-    ring_sleepers();
-  return HF_OK;
-}
-
 // Room for up to `part` samples: as many as there is room for now, or waits for one.
 int hf_publisher::make_room_for(std::size_t& part, std::int64_t timeout_ns, const Deadline& deadline) {
   if (writer_->room(part) == shm::Room::kOk) [[likely]]
@@ -157,7 +123,7 @@ int hf_publisher::make_room_for(std::size_t& part, std::int64_t timeout_ns, cons
   part = std::min<std::size_t>(part, writer_->available());
   if (part > 0) return HF_OK;
   part = 1;
-  return make_room(1, timeout_ns <= 0 ? timeout_ns : deadline.left_ns());
+  return make_room(1, rest_of(timeout_ns, deadline));
 }
 
 int hf_publisher::publish_inline_batch(const std::uint8_t* payloads, std::uint64_t bytes, std::size_t stride,
@@ -249,7 +215,7 @@ int hf_publisher::publish_copy(const void* payload, std::uint64_t bytes, const v
   if (attribute_bytes > 0) result = set_attributes(loan, attributes, attribute_bytes);
   loan.type = type;
   std::size_t published = 0;
-  if (result == HF_OK) result = publish(&loan, 1, timeout_ns <= 0 ? timeout_ns : deadline.left_ns(), published);
+  if (result == HF_OK) result = publish(&loan, 1, rest_of(timeout_ns, deadline), published);
   if (result != HF_OK) drop(loan);
   return result;
 }
@@ -348,7 +314,8 @@ bool hf_publisher::allocate_here(std::uint64_t bytes, std::uint32_t& chunk) {
 
 int hf_publisher::allocate(std::uint64_t bytes, std::uint32_t& chunk) {
   if (allocate_here(bytes, chunk)) return HF_OK;
-  const int grown = grow(bytes);
+  // With every chunk in use, more memory would serve nobody.
+  const int grown = pool_.out_of_chunks() ? HF_OK : grow(bytes);
   if (grown == HF_OK && pool_.recarve(bytes, chunk)) return HF_OK;
   // No more memory: samples kept for late joiners go first, then the newest one, too.
   const std::string sentence = last_failure();
@@ -369,7 +336,11 @@ int hf_publisher::allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns,
   while (true) {
     const int result = allocate(bytes, chunk);
     if (result == HF_OK) return HF_OK;
-    if (result != HF_E_EXHAUSTED && result != HF_E_QUOTA && result != HF_E_NO_MEMORY) return result;
+    const bool short_of_memory = result == HF_E_EXHAUSTED || result == HF_E_QUOTA || result == HF_E_NO_MEMORY ||
+                                 result == HF_E_NO_BROKER;  // which is needed to grow
+    // Only what readers still use comes back; and it has to be enough.
+    const bool comes_back = writer_->owed() && bytes <= lane_bytes_ - shm::chunks_offset(ring_slots_);
+    if (!short_of_memory || !comes_back) return result;
     turn_stalled();
     if (deadline.expired()) return timeout_ns == 0 ? result : HF_TIMEOUT;
     bool found = false;
@@ -422,12 +393,26 @@ void hf_publisher::resolve_again() {
   if (unresolved_ > 0 && monotonic_ns() >= resolve_again_ns_) refresh_readers();
 }
 
+// A caller that does not wait may ask again at once, many times: a stall is looked for now and then, and a full ring is
+// counted once per position.
+int hf_publisher::full_now() {
+  constexpr std::uint32_t kLookEvery = 256;
+  if (full_at_ != writer_->position()) {
+    full_at_ = writer_->position();
+    full_times_ = 0;
+    writer_->count_full();
+  }
+  if (full_times_++ % kLookEvery == 0) turn_stalled();
+  return HF_FULL;
+}
+
 int hf_publisher::make_room(std::uint64_t count, std::int64_t timeout_ns) {
   const Deadline deadline(timeout_ns);
   while (!has_room(count)) {
+    if (timeout_ns == 0) return full_now();
     writer_->count_full();
     turn_stalled();
-    if (deadline.expired()) return timeout_ns == 0 ? HF_FULL : HF_TIMEOUT;
+    if (deadline.expired()) return HF_TIMEOUT;
     if (const int slept = sleep_until([&] { return has_room(count); }, deadline); slept != HF_OK) return slept;
   }
   return HF_OK;
@@ -479,13 +464,23 @@ std::int64_t hf_publisher::subscriber_count() {
   return count;
 }
 
+// Those of them that have joined. Before that, a reader that starts at the next sample may still begin behind what we
+// publish now, and a lossless one holds nothing back.
+std::int64_t hf_publisher::joined_count() {
+  refresh_readers();
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < readers_.size(); ++i)
+    if (reader_peers_[i] != nullptr && Atomics::load<At::kScanCursor>(*readers_[i].cursor) != shm::kCursorNone) ++count;
+  return count;
+}
+
 int hf_publisher::wait_for_subscribers(std::int64_t count, std::int64_t timeout_ns) {
   if (unusable()) return why_unusable();
   const Deadline deadline(timeout_ns);
-  while (subscriber_count() < count) {
+  const auto joined = [&] { return subscriber_count() >= count && joined_count() >= count; };
+  while (!joined()) {
     if (deadline.expired()) return HF_TIMEOUT;
-    if (const int slept = sleep_until([&] { return subscriber_count() >= count; }, deadline); slept != HF_OK)
-      return slept;
+    if (const int slept = sleep_until(joined, deadline); slept != HF_OK) return slept;
   }
   return HF_OK;
 }
@@ -497,7 +492,7 @@ int hf_publisher::drain(std::int64_t timeout_ns) {
     refresh_readers();
     std::size_t place = 0;
     std::uint64_t cursor = 0;
-    return !writer_->slowest(place, cursor) || cursor >= writer_->position();
+    return !writer_->slowest(place, cursor) || (cursor >= writer_->position() && !writer_->lossless_views());
   };
   while (!drained()) {
     turn_stalled();
@@ -512,6 +507,7 @@ int hf_publisher::drain(std::int64_t timeout_ns) {
 // Looks at the whole roster again. Readers that cannot be resolved (the broker is away) hold back everything that they
 // could use: what is held stays valid, and that comes before going on.
 void hf_publisher::refresh_readers() {
+  const std::uint64_t changes = Atomics::load<At::kScanRoster>(block_->changes);
   std::vector<std::uint64_t> entries;
   readers_.clear();
   const std::uint64_t* tail =
@@ -539,7 +535,7 @@ void hf_publisher::refresh_readers() {
       if (before[i] != nullptr && before[i]->session() == shm::entry_session(entries[place])) peer = before[i];
     resolve(place, entries[place], std::move(peer));
   }
-  writer_->set_readers(readers_, tail);
+  writer_->set_readers(readers_, tail, changes);
 }
 
 void hf_publisher::resolve(std::size_t place, std::uint64_t entry, std::shared_ptr<Peer> peer) {
@@ -595,6 +591,9 @@ void hf_publisher::close(bool handle_gone) {
     ring_sleepers();
     Reply reply;
     (void)session_->request("close", {{"handle", handle_}}, reply);
+    // Open loans keep the lane's memory, and nothing else.
+    reader_peers_.clear();
+    session_.reset();
   }
   handle_gone_ = handle_gone_ || handle_gone;
   if (handle_gone_ && (open_loans_ == 0 || forks_ != g_fork_count)) delete this;

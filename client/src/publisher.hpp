@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -57,6 +58,7 @@ struct hf_publisher {
 
   // Room in the ring.
   int make_room(std::uint64_t count, std::int64_t timeout_ns);
+  int full_now();
   int make_room_for(std::size_t& part, std::int64_t timeout_ns, const Deadline& deadline);
   bool has_room(std::uint64_t count);
   template <class Scan>
@@ -76,6 +78,7 @@ struct hf_publisher {
   void turn_stalled();
 
   // Who reads.
+  std::int64_t joined_count();
   void refresh_readers();
   void resolve_again();
   void resolve(std::size_t place, std::uint64_t entry, std::shared_ptr<holdfast::client::Peer> peer);
@@ -119,8 +122,55 @@ struct hf_publisher {
   std::size_t unresolved_ = 0;
   std::int64_t resolve_again_ns_ = 0;
 
+  // The last full ring that was told.
+  std::uint64_t full_at_ = ~std::uint64_t{0};
+  std::uint32_t full_times_ = 0;
+
   // The lossless reader that held us back when we last looked.
   std::size_t stalled_place_ = 0;
   std::uint64_t stalled_cursor_ = 0;
   std::int64_t stalled_since_ns_ = 0;
 };
+
+// ---- the shortest way, inline into the C ABI ------------------------------------------------------------------------
+
+inline std::uint64_t hf_publisher::now() const {
+  if (clock_ == HF_CLOCK_NONE) [[likely]]
+    return 0;
+  return static_cast<std::uint64_t>(
+      holdfast::client::monotonic_ns(clock_ == HF_CLOCK_COARSE ? CLOCK_MONOTONIC_COARSE : CLOCK_MONOTONIC));
+}
+
+namespace holdfast::client {
+
+// At most 32 bytes as four words. The common sizes avoid a call.
+inline void load_inline(const void* payload, std::uint64_t bytes, std::uint64_t (&words)[4]) {
+  if (bytes == 32) {
+    std::memcpy(words, payload, 32);
+    return;
+  }
+  words[0] = words[1] = words[2] = words[3] = 0;
+  if (bytes == 8)
+    std::memcpy(words, payload, 8);
+  else if (bytes > 0)
+    std::memcpy(words, payload, bytes);
+}
+
+}  // namespace holdfast::client
+
+inline int hf_publisher::publish_inline(const void* payload, std::uint64_t bytes, std::uint32_t type,
+                                        std::int64_t timeout_ns) {
+  namespace shm = holdfast::shm;
+  if (unusable()) [[unlikely]]
+    return why_unusable();
+  if (writer_->room(1) != shm::Room::kOk) [[unlikely]] {
+    if (const int result = make_room(1, timeout_ns); result != HF_OK) return result;
+  }
+  std::uint64_t words[4];
+  holdfast::client::load_inline(payload, bytes, words);
+  writer_->begin();
+  writer_->fill(0, bytes | shm::kFlagInline, std::uint64_t{type} << 32, now(), words);
+  if (writer_->commit(1, bytes)) [[unlikely]]
+    ring_sleepers();
+  return HF_OK;
+}

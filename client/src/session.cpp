@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/src/failure.hpp"
@@ -27,7 +28,7 @@ constexpr std::size_t kPeersPerRequest = 16;
 // time: closing that descriptor would drop the fcntl lock that says that the session lives.
 struct OwnSessions {
   std::mutex mutex;
-  std::map<std::pair<std::string, std::uint32_t>, std::weak_ptr<Session>> sessions;
+  std::map<std::pair<BrokerId, std::uint32_t>, std::weak_ptr<Session>> sessions;
 };
 OwnSessions& own_sessions() {
   static auto* own = new OwnSessions;
@@ -104,7 +105,6 @@ int Session::say_hello(const hf_client_options& options) {
   if (const int result = socket_.request("hello", params, reply); result != HF_OK) return result;
   id_ = static_cast<std::uint32_t>(number(reply.result, "session"));
   full_fences_ = !membarrier || flag(reply.result, "full_fences");
-  broker_ = socket_.path() + "#" + std::to_string(number(reply.result, "epoch"));
   return map_own(reply.result, reply.fds);
 }
 
@@ -125,6 +125,9 @@ int Session::map_own(const nlohmann::json& result, std::vector<Descriptor>& fds)
   code = map_listed(listed, fds, find_fd(listed, "roster"), shm::SegmentKind::kRoster, shm::kRosterReserve, false,
                     *roster_);
   if (code != HF_OK) return code;
+  struct stat file{};
+  if (::fstat(fds[static_cast<std::size_t>(find_fd(listed, "roster"))].get(), &file) != 0) return fail_errno("fstat");
+  broker_ = {file.st_dev, file.st_ino};
   lock_ = std::move(fds[static_cast<std::size_t>(session_at)]);
   close_in_child(lock_.get());
   return lock_session(lock_.get());

@@ -12,7 +12,10 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include <sys/types.h>
 
 #include "client/include/holdfast/holdfast.h"
 #include "client/src/control_socket.hpp"
@@ -43,6 +46,10 @@ class Peer {
   std::shared_ptr<Mapping> records_;
   std::shared_ptr<Mapping> bells_;
 };
+
+// The file of a broker's roster, device and inode. Nobody else's while we have it mapped, unlike socket path and epoch:
+// both are the same again after a clean stop.
+using BrokerId = std::pair<dev_t, ino_t>;
 
 class Session : public std::enable_shared_from_this<Session> {
  public:
@@ -89,8 +96,8 @@ class Session : public std::enable_shared_from_this<Session> {
   std::uint32_t id_ = 0;
   std::uint32_t forks_ = g_fork_count;
   bool full_fences_ = false;
-  std::string broker_;  // socket path and epoch: which broker the id belongs to
-  Descriptor lock_;     // the session segment's descriptor, which carries the fcntl lock
+  BrokerId broker_{};  // which one the id belongs to
+  Descriptor lock_;  // the session segment's descriptor, which carries the fcntl lock
   std::shared_ptr<Mapping> records_;
   std::shared_ptr<Mapping> bells_;
   std::shared_ptr<Mapping> roster_;

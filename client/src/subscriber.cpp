@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 
 #include "client/src/failure.hpp"
 #include "client/src/json_fields.hpp"
@@ -85,6 +86,8 @@ int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nl
     made->reader_->join(start == HF_START_LATEST   ? shm::Start::kLatest
                         : start == HF_START_OLDEST ? shm::Start::kOldest
                                                    : shm::Start::kNext);
+  // It may wait for subscribers.
+  made->made_room();
   *lane = made.release();
   return HF_OK;
 }
@@ -101,9 +104,7 @@ void LaneView::let_go() {
     reader_->leave();
     made_room();
   }
-  // The subscriber's own reference counts as one more view.
-  final_.store(taken_ + 1, std::memory_order_release);
-  put();
+  if (views_.end()) delete this;
 }
 
 void LaneView::populate() {
@@ -122,8 +123,11 @@ namespace shm = holdfast::shm;
 using shm::At;
 
 namespace {
+constexpr std::uint32_t kHungUp = 1;  // the control socket, among the events of fd()
 constexpr std::int64_t kAttachAgainNs = 100'000'000;
-}
+// Without a broker a publisher that never rang an eventfd cannot get its descriptor: then the loop looks this often.
+constexpr long kLookAgainNs = 100'000'000;
+}  // namespace
 
 // ---- opening ------------------------------------------------------------------------------------------------------
 
@@ -136,7 +140,6 @@ int hf_subscriber::open(const std::shared_ptr<Session>& session, const char* top
   auto* opened = new hf_subscriber;
   opened->subscription_ = std::make_shared<Subscription>(session, number(reply.result, "handle"));
   opened->topic_ = topic;
-  opened->topic_options_ = reply.result["topic"];
   opened->delivery_ = options.delivery;
   opened->start_ = options.start;
   opened->spin_ns_ = options.spin_ns;
@@ -152,8 +155,6 @@ int hf_subscriber::open(const std::shared_ptr<Session>& session, const char* top
   *subscriber = opened;
   return HF_OK;
 }
-
-bool hf_subscriber::lanes_changed() const { return Atomics::load<At::kSleepTopic>(topic_block_->changes) != changes_; }
 
 // Lanes have come (or gone: those end by themselves).
 int hf_subscriber::attach_lanes() {
@@ -173,6 +174,8 @@ int hf_subscriber::attach_lanes() {
 }
 
 int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descriptor>& fds) {
+  // Settled by who opens first with options: perhaps a publisher that came after us.
+  if (const auto topic = result.find("topic"); topic != result.end()) topic_options_ = *topic;
   const nlohmann::json& listed = list(result, "fds");
   for (const nlohmann::json& described : list(result, "lanes")) {
     const std::uint64_t id = number(described, "lane");
@@ -192,10 +195,8 @@ int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descr
 
 // ---- taking -------------------------------------------------------------------------------------------------------
 
-int hf_subscriber::take(hf_view& view) {
-  view.holder = nullptr;
-  if (unusable()) [[unlikely]]
-    return why_unusable();
+int hf_subscriber::take_slow(hf_view& view) {
+  if (unusable()) return why_unusable();
   int result = take_any(view);
   while (result == HF_EMPTY && epoll_ && arm_event()) result = take_any(view);
   return result;
@@ -221,45 +222,19 @@ int hf_subscriber::take_any(hf_view& view) {
       ++next_;
       continue;
     }
-    view.publisher = lane.publisher();
-    if (result == shm::Take::kFinished || result == shm::Take::kAborted)
-      drop_lane(next_);
-    else
-      ++next_;
-    return not_a_sample(result, taken, view);
+    return not_taken(result, taken, view);
   }
   return HF_EMPTY;
 }
 
-int hf_subscriber::deliver(LaneView& lane, const shm::Taken& taken, hf_view& view) {
-  fill_view(lane, taken, view);
-  if (lane.reader().lossless()) lane.made_room();
-  return HF_OK;
-}
-
-void hf_subscriber::fill_view(LaneView& lane, const shm::Taken& taken, hf_view& view) {
-  view.bytes = taken.payload_bytes;
-  view.attribute_bytes = taken.attribute_bytes;
-  view.type = taken.type;
-  view.position = taken.position;
-  view.time_ns = taken.time;
-  view.missed = 0;
-  view.turned = 0;
-  view.publisher = lane.publisher();
-  view.chunk = taken.chunk;
-  if (taken.chunk == shm::kNoChunk) {
-    view.data = nullptr;
-    view.attributes = nullptr;
-    view.holder = nullptr;
-    std::memcpy(view.inline_payload, taken.words, sizeof view.inline_payload);
-  } else {
-    lane.populate_growth();
-    const std::uint8_t* payload = lane.base() + taken.offset;
-    view.data = payload;
-    view.attributes = taken.attribute_bytes != 0 ? payload + shm::attributes_offset(taken.payload_bytes) : nullptr;
-    view.holder = &lane;
-    lane.hold();
-  }
+// What the lane at next_ gave instead of a sample.
+int hf_subscriber::not_taken(shm::Take result, const shm::Taken& taken, hf_view& view) {
+  view.publisher = lanes_[next_]->publisher();
+  if (result == shm::Take::kFinished || result == shm::Take::kAborted)
+    drop_lane(next_);
+  else
+    ++next_;
+  return not_a_sample(result, taken, view);
 }
 
 int hf_subscriber::not_a_sample(shm::Take result, const shm::Taken& taken, hf_view& view) {
@@ -347,8 +322,8 @@ bool hf_subscriber::ready() {
   return std::any_of(lanes_.begin(), lanes_.end(), [](LaneView* lane) { return lane->reader().ready(); });
 }
 
-// One descriptor for ever: an epoll over an eventfd, which publishers ring, and the control socket, so that a broker
-// that went away wakes the loop once.
+// One descriptor for ever: an epoll over an eventfd, which publishers ring, the control socket, so that a broker that
+// went away wakes the loop once, and a timer that runs from then on.
 int hf_subscriber::fd() {
   if (unusable()) return why_unusable();
   if (epoll_) return epoll_.get();
@@ -359,6 +334,8 @@ int hf_subscriber::fd() {
   if (result == HF_OK && reply.fds.empty()) result = fail(HF_E_PROTOCOL, "the broker sent no eventfd");
   Descriptor epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (result == HF_OK && !epoll) result = fail_errno("epoll_create1");
+  Descriptor look_again(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (result == HF_OK && !look_again) result = fail_errno("timerfd_create");
   if (result != HF_OK) {
     own.return_bell(event_bell_);
     return result;
@@ -367,8 +344,11 @@ int hf_subscriber::fd() {
   epoll_event event{};
   event.events = EPOLLIN;
   ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, event_.get(), &event);
+  ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, look_again.get(), &event);
+  look_again_ = std::move(look_again);
   epoll_event hang_up{};
   hang_up.events = EPOLLRDHUP | EPOLLET;
+  hang_up.data.u32 = kHungUp;
   if (const int socket = own.socket_fd(); socket >= 0) ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, socket, &hang_up);
   Atomics::store<At::kTakeCounter>(own.bell(event_bell_).event, number(reply.result, "event", 1));
   epoll_ = std::move(epoll);
@@ -378,8 +358,14 @@ int hf_subscriber::fd() {
 
 // Before the caller sleeps on the descriptor. Returns true if there is something to take after all.
 bool hf_subscriber::arm_event() {
-  epoll_event events[2];
-  ::epoll_wait(epoll_.get(), events, 2, 0);  // takes the edge of a hang-up, which would stay readable
+  epoll_event events[3];
+  const int found = ::epoll_wait(epoll_.get(), events, 3, 0);  // takes the edge of a hang-up, which would stay readable
+  for (int i = 0; i < found; ++i)
+    if (events[i].data.u32 == kHungUp) broker_gone_ = true;
+  if (broker_gone_) {
+    const itimerspec next{{}, {0, kLookAgainNs}};
+    ::timerfd_settime(look_again_.get(), 0, &next, nullptr);  // which also makes it unreadable
+  }
   shm::Bell& bell = session().bell(event_bell_);
   event_ticket_ = session().fresh_ticket();
   shm::arm<Atomics, At::kSleepArm>(bell, event_ticket_, EventSound{event_.get()});

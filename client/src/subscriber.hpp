@@ -8,8 +8,8 @@
 // gone. So a view never depends on what was closed, and a record is never given to somebody else under a pin.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +18,7 @@
 #include "client/src/deadline.hpp"
 #include "client/src/policy.hpp"
 #include "client/src/session.hpp"
+#include "client/src/view_count.hpp"
 #include "proto/shm/lane_reader.hpp"
 
 namespace holdfast::client {
@@ -61,8 +62,8 @@ class LaneView {
   std::uint64_t& record_bell() const { return record_->bell; }
 
   // A view was taken. The subscriber's thread.
-  void hold() { ++taken_; }
-  std::uint64_t held() const { return taken_ - released_.load(std::memory_order_relaxed); }
+  void hold() { views_.take(); }
+  std::uint64_t held() const { return views_.held(); }
   std::uint64_t held_max() const { return held_max_; }
 
   // A view is released. Any thread; the last one after let_go() deletes the object.
@@ -70,7 +71,8 @@ class LaneView {
     reader_->release(chunk);
     if (const std::uint64_t waits = reader_->writer_waits(); waits != 0) [[unlikely]]
       ring_writer(waits);
-    put();
+    if (views_.give_back()) [[unlikely]]
+      delete this;
   }
 
   // The subscriber is done with this lane: no more takes.
@@ -96,18 +98,10 @@ class LaneView {
   void ring_writer(std::uint64_t waits);
   void populate();
 
-  // One reference given back. released_ counts them; final_ is how many there will be, once that is known.
-  void put() {
-    if (released_.fetch_add(1, std::memory_order_acq_rel) + 1 == final_.load(std::memory_order_acquire)) [[unlikely]]
-      delete this;
-  }
-
   std::unique_ptr<Reader> reader_;
-  std::uint64_t taken_ = 0;
-  alignas(64) std::atomic<std::uint64_t> released_{0};
-  std::atomic<std::uint64_t> final_{~std::uint64_t{0}};
+  ViewCount views_;
 
-  alignas(64) std::shared_ptr<Subscription> subscription_;
+  std::shared_ptr<Subscription> subscription_;
   std::shared_ptr<Peer> publisher_peer_;
   Mapping mapping_;
   shm::ReaderRecord* record_ = nullptr;
@@ -151,7 +145,9 @@ struct hf_subscriber {
   bool lanes_changed() const;
   int attach_lanes();
   int attach_listed(const nlohmann::json& result, std::vector<holdfast::client::Descriptor>& fds);
+  int take_slow(hf_view& view);
   int take_any(hf_view& view);
+  int not_taken(holdfast::shm::Take result, const holdfast::shm::Taken& taken, hf_view& view);
   int deliver(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view);
   void fill_view(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view);
   int not_a_sample(holdfast::shm::Take result, const holdfast::shm::Taken& taken, hf_view& view);
@@ -176,9 +172,69 @@ struct hf_subscriber {
   std::int64_t attach_again_ns_ = 0;
   bool handle_gone_ = false;
 
-  // For event loops: an epoll over an eventfd bell and the control socket.
+  // For event loops: an epoll over an eventfd bell, the control socket and a timer.
   holdfast::client::Descriptor epoll_;
   holdfast::client::Descriptor event_;
+  holdfast::client::Descriptor look_again_;
+  bool broker_gone_ = false;
   std::uint32_t event_bell_ = 0;
   std::uint64_t event_ticket_ = 0;
 };
+
+// ---- the shortest way, inline into the C ABI ------------------------------------------------------------------------
+
+inline bool hf_subscriber::lanes_changed() const {
+  return holdfast::client::Atomics::load<holdfast::shm::At::kSleepTopic>(topic_block_->changes) != changes_;
+}
+
+inline void hf_subscriber::fill_view(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view) {
+  view.bytes = taken.payload_bytes;
+  view.attribute_bytes = taken.attribute_bytes;
+  view.type = taken.type;
+  view.position = taken.position;
+  view.time_ns = taken.time;
+  view.missed = 0;
+  view.turned = 0;
+  view.publisher = lane.publisher();
+  view.chunk = taken.chunk;
+  if (taken.chunk == holdfast::shm::kNoChunk) {
+    view.data = nullptr;
+    view.attributes = nullptr;
+    view.holder = nullptr;
+    std::memcpy(view.inline_payload, taken.words, sizeof view.inline_payload);
+    return;
+  }
+  lane.populate_growth();
+  const std::uint8_t* payload = lane.base() + taken.offset;
+  view.data = payload;
+  view.attributes =
+      taken.attribute_bytes != 0 ? payload + holdfast::shm::attributes_offset(taken.payload_bytes) : nullptr;
+  view.holder = &lane;
+  lane.hold();
+}
+
+inline int hf_subscriber::deliver(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view) {
+  fill_view(lane, taken, view);
+  if (lane.reader().lossless()) lane.made_room();
+  return HF_OK;
+}
+
+// One lane and nothing new: straight to it. Everything else goes the long way.
+inline int hf_subscriber::take(hf_view& view) {
+  view.holder = nullptr;
+  if (!unusable() && lanes_.size() == 1 && !lanes_changed()) [[likely]] {
+    LaneView& lane = *lanes_.front();
+    if (lane.held() < lane.held_max()) [[likely]] {
+      holdfast::shm::Taken taken;
+      const holdfast::shm::Take result = lane.reader().take(taken);
+      if (result == holdfast::shm::Take::kSample) [[likely]]
+        return deliver(lane, taken, view);
+      if (result != holdfast::shm::Take::kEmpty) {
+        next_ = 0;
+        return not_taken(result, taken, view);
+      }
+      if (!epoll_) return HF_EMPTY;
+    }
+  }
+  return take_slow(view);
+}

@@ -37,20 +37,13 @@ struct ErrorRow {
 };
 
 inline constexpr ErrorRow kErrors[] = {
-    {Failure::kParse, -32700, "parse", -16},
-    {Failure::kRequest, -32600, "request", -16},
-    {Failure::kMethod, -32601, "method", -16},
-    {Failure::kInvalid, -32602, "invalid", -1},
-    {Failure::kDenied, -32001, "denied", -3},
-    {Failure::kNotFound, -32002, "not_found", -7},
-    {Failure::kExists, -32003, "exists", -8},
-    {Failure::kMismatch, -32004, "mismatch", -9},
-    {Failure::kQuota, -32005, "quota", -4},
-    {Failure::kNoMemory, -32006, "no_memory", -5},
-    {Failure::kBusy, -32007, "busy", -6},
-    {Failure::kVersion, -32008, "version", -10},
-    {Failure::kHello, -32009, "hello", -16},
-    {Failure::kDraining, -32010, "draining", -2},
+    {Failure::kParse, -32700, "parse", -16},   {Failure::kRequest, -32600, "request", -16},
+    {Failure::kMethod, -32601, "method", -16}, {Failure::kInvalid, -32602, "invalid", -1},
+    {Failure::kDenied, -32001, "denied", -3},  {Failure::kNotFound, -32002, "not_found", -7},
+    {Failure::kExists, -32003, "exists", -8},  {Failure::kMismatch, -32004, "mismatch", -9},
+    {Failure::kQuota, -32005, "quota", -4},    {Failure::kNoMemory, -32006, "no_memory", -5},
+    {Failure::kBusy, -32007, "busy", -6},      {Failure::kVersion, -32008, "version", -10},
+    {Failure::kHello, -32009, "hello", -16},   {Failure::kDraining, -32010, "draining", -2},
     {Failure::kSystem, -32011, "system", -17},
 };
 

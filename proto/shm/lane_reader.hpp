@@ -38,17 +38,19 @@ enum class Start { kNext, kLatest, kOldest };
 
 inline constexpr std::uint32_t kNoChunk = ~std::uint32_t{0};
 
+// Not initialised: it is filled for every sample. `position` and `chunk` are always set by a take, `missed` and `turned`
+// with kSample and kLapped, the rest with kSample.
 struct Taken {
-  std::uint64_t position = 0;
-  std::uint64_t payload_bytes = 0;
-  std::uint64_t time = 0;
-  std::uint64_t offset = 0;  // of the payload in the segment; 0: inline, see words
-  std::uint32_t attribute_bytes = 0;
-  std::uint32_t type = 0;
-  std::uint32_t chunk = kNoChunk;
-  std::uint64_t words[4] = {};
-  std::uint64_t missed = 0;
-  bool turned = false;
+  std::uint64_t position;
+  std::uint64_t payload_bytes;
+  std::uint64_t time;
+  std::uint64_t offset;  // of the payload in the segment; 0: inline, see words
+  std::uint32_t attribute_bytes;
+  std::uint32_t type;
+  std::uint32_t chunk;
+  bool turned;
+  std::uint64_t words[4];
+  std::uint64_t missed;
 };
 
 struct LaneReaderMemory {
@@ -317,7 +319,7 @@ class LaneReader {
   // Row 2b. The stamp is of a later position: it must be one of this slot.
   Take lapped(std::uint64_t stamp, Taken& taken) {
     const std::uint64_t position = position_of(stamp);
-    if (stamp % 2 != 0 || ((position ^ cursor_) & mask_) != 0) return Take::kCorrupt;
+    if (stamp % 2 != 0 || ((position ^ cursor_) & mask_) != 0) return impossible_stamp();
     if (lossless_) {
       if (turned()) return turn(taken);
       // An honest publisher waits for a lossless reader.
@@ -331,9 +333,21 @@ class LaneReader {
   }
 
   // Forward to `target`, and counts what that skips. Nowhere, if no publisher can have got as far.
+  // Which position it is nobody can tell, so the cursor stays. A publisher that lives may put it right; one that has
+  // ended will not: the lane is reported once, and then its end.
+  Take impossible_stamp() {
+    const std::uint64_t state = A::template load<At::kTakeState>(memory_.header->state);
+    if (!reported_ || state == static_cast<std::uint64_t>(LaneState::kOpen)) {
+      reported_ = true;
+      return Take::kCorrupt;
+    }
+    return state == static_cast<std::uint64_t>(LaneState::kFinished) ? Take::kFinished : Take::kAborted;
+  }
+
   Take jump(std::uint64_t target, Taken& taken) {
     target = std::max(target, cursor_);
     taken.missed = 0;
+    taken.turned = false;
     taken.position = cursor_;
     taken.chunk = kNoChunk;
     if (target > kPositionMax) [[unlikely]]
@@ -403,6 +417,7 @@ class LaneReader {
   std::uint64_t missed_ = 0;
   std::uint64_t size_;
   bool lossless_;
+  bool reported_ = false;  // a stamp of no position
 };
 
 }  // namespace holdfast::shm

@@ -28,6 +28,7 @@
 #include "proto/shm/bells_layout.hpp"
 #include "proto/shm/lane_layout.hpp"
 #include "proto/shm/roster_layout.hpp"
+#include "proto/shm/session_layout.hpp"
 
 namespace holdfast::shm {
 
@@ -75,9 +76,12 @@ class LaneWriter {
   std::uint64_t floor() const { return floor_; }
 
   // Tells which readers there are. `tail_next` is the `next` word of the last block that `readers` covers.
-  void set_readers(std::span<const ReaderRef> readers, const std::uint64_t* tail_next) {
+  // `changes`: the block's counter as it was before the places were read.
+  void set_readers(std::span<const ReaderRef> readers, const std::uint64_t* tail_next, std::uint64_t changes) {
     readers_ = readers;
     tail_next_ = tail_next;
+    changes_ = changes;
+    lowest_cursor_ = 0;
   }
 
   // May the next `count` slots be rewritten? Requires: 1 <= count <= ring_slots.
@@ -172,9 +176,22 @@ class LaneWriter {
   void count_full() { bump(memory_.header->full); }
   void count_exhausted() { bump(memory_.header->exhausted); }
 
+  // Is there a chunk that would come back if readers took more, or released views?
+  bool owed() const { return outstanding_count_ > 0 || pinned_count_ > 0; }
+
+  // Does a lossless reader hold a view of this lane? Row 6: ask after its cursor.
+  bool lossless_views() const {
+    for (const ReaderRef& reader : readers_) {
+      if (!entry_gates(reader.entry)) continue;
+      for (std::size_t w = 0; w < memory_.held.size(); ++w)
+        if (A::template load_bytes8<At::kReclaimPin>(reader.pins + 8 * w) != 0) return true;
+    }
+    return false;
+  }
+
   // The lossless reader that holds the ring back most: its place and cursor. Returns false where there is none.
   bool slowest(std::size_t& place, std::uint64_t& cursor) const {
-    cursor = kCursorPast;
+    cursor = kCursorNone;
     for (std::size_t i = 0; i < readers_.size(); ++i) {
       const ReaderRef& reader = readers_[i];
       if (!entry_gates(reader.entry)) continue;
@@ -184,7 +201,7 @@ class LaneWriter {
         place = i;
       }
     }
-    return cursor != kCursorPast;
+    return cursor != kCursorNone;
   }
 
   bool full_fences() const {
@@ -192,8 +209,6 @@ class LaneWriter {
   }
 
  private:
-  static constexpr std::uint64_t kCursorPast = ~std::uint64_t{0};
-
   // Row 2a and 6b: `floor` first, then who is attached, then how far they are. No full fence: slots need none, and a
   // lossless reader that joins pays with a membarrier (6a).
   [[gnu::noinline]] Room scan_room(std::uint64_t count) {
@@ -204,20 +219,34 @@ class LaneWriter {
       A::template store<At::kPublishFloor>(memory_.header->floor, floor_);
     }
     A::template light_fence<At::kPublishFloorBarrier>(full_fences());
-    std::uint64_t limit = floor_;
-    if (!scan_cursors(limit)) return Room::kRosterChanged;
-    slot_limit_ = std::max(slot_limit_, limit + ring);
+    // The roster in every scan: a lossless reader that joined below our floor shows in `changes`, which the broker
+    // bumps before its reply. (A place may leave and come back unchanged; the counter never does.)
+    if (A::template load<At::kScanRoster>(memory_.block->changes) != changes_) return Room::kRosterChanged;
+    if (position_ + count > std::min(floor_, lowest_cursor_) + ring) {
+      lowest_cursor_ = kCursorPast;
+      joining_ = false;
+      if (!scan_cursors(lowest_cursor_)) {
+        lowest_cursor_ = 0;
+        return Room::kRosterChanged;
+      }
+    }
+    slot_limit_ = std::max(slot_limit_, std::min(floor_, lowest_cursor_) + ring);
+    // A reader that is about to join will have a cursor at or above our floor, but maybe below this bound.
+    if (joining_) lowest_cursor_ = 0;
     return position_ + count <= slot_limit_ ? Room::kOk : Room::kFull;
   }
 
   // Lowers `limit` to the lowest lossless cursor. Returns false if the roster is not the one that we know.
   // A cursor is the reader's to write: a wrong one hurts that reader, or makes us wait until it is turned.
-  bool scan_cursors(std::uint64_t& limit) const {
+  bool scan_cursors(std::uint64_t& limit) {
     if (A::template load<At::kScanRoster>(*tail_next_) != 0) return false;
     for (const ReaderRef& reader : readers_) {
       const std::uint64_t entry = A::template load<At::kScanRoster>(*reader.place);
       if (entry != reader.entry) return false;
-      if (entry_gates(entry)) limit = std::min(limit, A::template load<At::kScanCursor>(*reader.cursor));
+      if (!entry_gates(entry)) continue;
+      const std::uint64_t cursor = A::template load<At::kScanCursor>(*reader.cursor);
+      if (cursor == kCursorNone) joining_ = true;
+      limit = std::min(limit, cursor);
     }
     return true;
   }
@@ -267,6 +296,8 @@ class LaneWriter {
     A::template store<At::kTakeCounter>(counter, A::template load<At::kObserve>(counter) + 1);
   }
 
+  static constexpr std::uint64_t kCursorPast = std::uint64_t{1} << 63;  // beyond every position: nobody gates
+
   LaneWriterMemory memory_;
   std::uint64_t mask_;
   std::uint64_t position_ = 0;
@@ -275,6 +306,9 @@ class LaneWriter {
   std::uint64_t payload_bytes_ = 0;
   std::span<const ReaderRef> readers_;
   const std::uint64_t* tail_next_;
+  std::uint64_t changes_ = 0;  // of the roster, when readers_ was read
+  std::uint64_t lowest_cursor_ = 0;  // of the lossless readers, when it was last looked up: it only grows
+  bool joining_ = false;  // a lossless reader has no cursor yet
   std::uint64_t outstanding_first_ = 0;
   std::uint64_t outstanding_count_ = 0;
   std::size_t pinned_count_ = 0;

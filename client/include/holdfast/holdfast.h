@@ -177,7 +177,7 @@ HF_API int hf_publish_batch(hf_publisher* publisher, const void* payloads, uint6
 /* Subscribers attached to this publisher's lane; no request to the broker. */
 HF_API int64_t hf_publisher_subscriber_count(hf_publisher* publisher);
 
-/* Waits until at least `count` are attached: HF_OK or HF_TIMEOUT. */
+/* Waits until at least `count` are attached and get what is published from now on: HF_OK or HF_TIMEOUT. */
 HF_API int hf_publisher_wait_for_subscribers(hf_publisher* publisher, int64_t count, int64_t timeout_ns);
 
 /* Waits until every lossless subscriber has taken everything and no view of this lane is held by one: HF_OK or
