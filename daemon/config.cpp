@@ -25,7 +25,9 @@ std::string at(const std::string& path, const toml::node& node) {
 class Reader {
  public:
   Reader(const std::string& path, const toml::table& table, std::string prefix)
-      : path_(path), table_(table), prefix_(std::move(prefix)) {}
+      : path_(path),
+        table_(table),
+        prefix_(std::move(prefix)) {}
 
   void text(const char* key, std::string& value) {
     if (const toml::node* node = find(key)) {

@@ -20,7 +20,7 @@ struct Config {
   std::size_t sessions = broker::kSessionsMax;
   std::uint64_t session_bytes_max = 0;  // 0: no quota
   std::size_t connections_per_uid = broker::kConnectionsPerUidDefault;
-  std::string group;  // whose members may connect; empty: the socket file's
+  std::string group;  // name or number: whose members may connect, too; empty: that of a socket from systemd, else none
 };
 
 // Reads a TOML file over `config`. Returns what is wrong, with line and column, or "".

@@ -37,13 +37,14 @@ std::uint64_t available_bytes() {
 
 FreeMemory free_memory() {
   FreeMemory memory{UINT64_MAX, UINT64_MAX, available_bytes()};
-  struct statvfs shm {};
+  struct statvfs shm{};
   if (::statvfs("/dev/shm", &shm) == 0) {
     memory.shm_total_bytes = std::uint64_t{shm.f_blocks} * shm.f_frsize;
     memory.shm_free_bytes = std::uint64_t{shm.f_bavail} * shm.f_frsize;
   }
   if (memory.machine_free_bytes != UINT64_MAX)
-    memory.machine_free_bytes -= memory.machine_free_bytes < kLeftForOthers ? memory.machine_free_bytes : kLeftForOthers;
+    memory.machine_free_bytes -=
+        memory.machine_free_bytes < kLeftForOthers ? memory.machine_free_bytes : kLeftForOthers;
   return memory;
 }
 

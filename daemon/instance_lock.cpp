@@ -14,8 +14,8 @@ namespace {
 
 // Is the file at `path` the one that `fd` has open? The holder before us may have removed it while we waited.
 bool same_file(const std::string& path, int fd) {
-  struct stat at_path {};
-  struct stat open_file {};
+  struct stat at_path{};
+  struct stat open_file{};
   return ::stat(path.c_str(), &at_path) == 0 && ::fstat(fd, &open_file) == 0 && at_path.st_ino == open_file.st_ino &&
          at_path.st_dev == open_file.st_dev;
 }

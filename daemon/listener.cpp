@@ -2,6 +2,7 @@
 #include "daemon/listener.hpp"
 
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 
@@ -40,7 +41,7 @@ std::string Listener::make_directory(const Config& config) {
 }
 
 std::string Listener::bind(const Config& config) {
-  struct stat old {};
+  struct stat old{};
   if (::lstat(config.socket.c_str(), &old) == 0) {
     if (!S_ISSOCK(old.st_mode)) return config.socket + " is there and is no socket";
     if (::unlink(config.socket.c_str()) != 0) return failed("cannot remove the stale socket", config.socket);
@@ -51,7 +52,7 @@ std::string Listener::bind(const Config& config) {
   Descriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return failed("cannot make the socket", config.socket);
   // The file must never be open to others, not even for a moment.
-  const mode_t mask = ::umask(0117);
+  const mode_t mask = ::umask(config.group.empty() ? 0177 : 0117);
   const int bound = ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   const int error = errno;
   ::umask(mask);
@@ -71,13 +72,21 @@ std::string Listener::bind(const Config& config) {
 
 std::string Listener::find_group(const Config& config, std::optional<std::uint32_t>& group) const {
   if (!config.group.empty()) {
+    // A number where the group has no name here, as in a container.
+    std::uint32_t number = 0;
+    const char* end = config.group.data() + config.group.size();
+    const auto parsed = std::from_chars(config.group.data(), end, number);
+    if (parsed.ec == std::errc() && parsed.ptr == end) {
+      group = number;
+      return "";
+    }
     const ::group* found = ::getgrnam(config.group.c_str());
     if (found == nullptr) return "there is no group \"" + config.group + "\"";
     group = found->gr_gid;
     return "";
   }
-  struct stat file {};
-  if (::stat(config.socket.c_str(), &file) == 0) group = file.st_gid;
+  struct stat file{};
+  if (adopted_ && ::stat(config.socket.c_str(), &file) == 0 && (file.st_mode & S_IWGRP) != 0) group = file.st_gid;
   return "";
 }
 

@@ -23,15 +23,19 @@ class Listener {
   // Makes the runtime directory, 0750, if it is not there. Returns what went wrong, or "".
   [[nodiscard]] std::string make_directory(const Config& config);
 
-  // Binds the socket, mode 0660. Requires: the instance's lock is held, so that a socket file that is there is stale.
+  // Binds the socket: mode 0600, or 0660 where a group is configured. Requires: the instance's lock is held, so that a
+  // socket file that is there is stale.
   [[nodiscard]] std::string bind(const Config& config);
 
   // Takes the socket that systemd passed.
-  void adopt(Descriptor socket) { socket_ = std::move(socket); }
+  void adopt(Descriptor socket) {
+    socket_ = std::move(socket);
+    adopted_ = true;
+  }
 
   Descriptor take() { return std::move(socket_); }
 
-  // The group whose members may connect: the configured one, else that of the socket's file.
+  // The group whose members may connect: the configured one, else that of the socket that systemd made, else none.
   [[nodiscard]] std::string find_group(const Config& config, std::optional<std::uint32_t>& group) const;
 
   void remove_socket();
@@ -40,6 +44,7 @@ class Listener {
   Descriptor socket_;
   std::string made_directory_;
   std::string bound_path_;
+  bool adopted_ = false;
 };
 
 }  // namespace holdfast::daemon

@@ -8,14 +8,14 @@
 #include <optional>
 #include <string>
 
-#include <CLI/CLI.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
 
 #include "daemon/config.hpp"
 #include "daemon/instance_lock.hpp"
@@ -75,16 +75,18 @@ std::optional<int> read_arguments(int argc, char** argv, Arguments& arguments) {
   return 0;
 }
 
-// As many descriptors as the system lets us have; how many connections that makes.
-std::size_t raise_descriptor_limit() {
+// As many descriptors as the system lets us have; how many connections that makes. Where other uids may come, a session
+// has sealed segments, and each of them is a descriptor.
+std::size_t raise_descriptor_limit(bool shared) {
+  constexpr std::size_t kDescriptorsOfSharedSession = 4;  // socket, records, bells, a lane
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return broker::kConnectionsMax;
   limit.rlim_cur = limit.rlim_max;
   ::setrlimit(RLIMIT_NOFILE, &limit);
   ::getrlimit(RLIMIT_NOFILE, &limit);
-  const std::size_t usable = limit.rlim_cur > 2 * kDescriptorsForOurselves ? limit.rlim_cur - kDescriptorsForOurselves
-                                                                          : limit.rlim_cur / 2;
-  return std::min(usable, broker::kConnectionsMax);
+  const std::size_t usable =
+      limit.rlim_cur > 2 * kDescriptorsForOurselves ? limit.rlim_cur - kDescriptorsForOurselves : limit.rlim_cur / 2;
+  return std::min(shared ? usable / kDescriptorsOfSharedSession : usable, broker::kConnectionsMax);
 }
 
 int fail(const std::string& why) {
@@ -102,19 +104,19 @@ int serve(const Config& config, Listener& listener, Registry& registry) {
     spdlog::info("swept {} segments of earlier brokers; {} of their sessions still live", swept.removed, live.size());
 
   Segments segments(config.instance, registry.epoch());
-  broker::Setup setup;
+  broker::BrokerSetup setup;
   setup.instance = config.instance;
   setup.version = HOLDFAST_VERSION;
   setup.epoch = registry.epoch();
   setup.uid = ::geteuid();
   setup.session_bytes_max = config.session_bytes_max;
   setup.sessions_max = config.sessions;
-  setup.connections_max = raise_descriptor_limit();
   setup.connections_per_uid = config.connections_per_uid;
   setup.last_session = registry.last_session();
   setup.last_id = registry.last_id() + 1;
   setup.roster = setup.last_id;
   if (std::string wrong = listener.find_group(config, setup.group); !wrong.empty()) return fail(wrong);
+  setup.connections_max = raise_descriptor_limit(setup.group.has_value());
 
   broker::CreateSegment roster;
   roster.facts.id = setup.roster;

@@ -147,8 +147,7 @@ bool Registry::execute(const char* sql) { return sqlite3_exec(database_, sql, nu
 std::int64_t Registry::number(const char* sql) {
   sqlite3_stmt* statement = nullptr;
   std::int64_t value = -1;
-  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) == SQLITE_OK &&
-      sqlite3_step(statement) == SQLITE_ROW)
+  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW)
     value = sqlite3_column_int64(statement, 0);
   sqlite3_finalize(statement);
   return value;
@@ -193,7 +192,9 @@ std::string Registry::prepare(const std::string& path) {
   if (!execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch'"))
     return error("cannot write the registry");
   epoch_ = static_cast<std::uint64_t>(number("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'epoch'"));
-  const auto last = [this](const char* sql) { return static_cast<std::uint64_t>(std::max<std::int64_t>(number(sql), 0)); };
+  const auto last = [this](const char* sql) {
+    return static_cast<std::uint64_t>(std::max<std::int64_t>(number(sql), 0));
+  };
   last_session_ = static_cast<broker::SessionId>(last("SELECT max(seq) FROM sqlite_sequence WHERE name = 'sessions'"));
   last_id_ = last("SELECT max(seq) FROM sqlite_sequence WHERE name <> 'sessions'");
   for (const char* sql : kStatements) {
@@ -243,13 +244,13 @@ void Registry::keep_sessions(const std::vector<broker::SessionId>& sessions) {
   for (const broker::SessionId session : sessions) list += "," + std::to_string(session);
   list += ")";
   // The roster of the broker before belongs to nobody any more.
-  const std::string sql = "BEGIN; DELETE FROM sessions WHERE id NOT IN " + list +
-                          "; DELETE FROM segments WHERE session = 0 OR sealed <> 0 OR session NOT IN " + list +
-                          "; DELETE FROM handles WHERE session NOT IN " + list +
-                          "; DELETE FROM lanes WHERE session NOT IN " + list +
-                          "; DELETE FROM readers WHERE handle NOT IN (SELECT id FROM handles)"
-                          "; DELETE FROM topics WHERE id NOT IN (SELECT topic FROM handles UNION SELECT topic FROM lanes)"
-                          "; COMMIT";
+  const std::string sql =
+      "BEGIN; DELETE FROM sessions WHERE id NOT IN " + list +
+      "; DELETE FROM segments WHERE session = 0 OR sealed <> 0 OR session NOT IN " + list +
+      "; DELETE FROM handles WHERE session NOT IN " + list + "; DELETE FROM lanes WHERE session NOT IN " + list +
+      "; DELETE FROM readers WHERE handle NOT IN (SELECT id FROM handles)"
+      "; DELETE FROM topics WHERE id NOT IN (SELECT topic FROM handles UNION SELECT topic FROM lanes)"
+      "; COMMIT";
   if (!execute(sql.c_str())) execute("ROLLBACK");
 }
 

@@ -200,7 +200,7 @@ nlohmann::json Reporter::lane(const broker::LaneReport& report) {
                       {"backing", report.sealed ? "sealed" : "named"},
                       {"readers", report.readers}};
   const shm::LaneHeader* header = segments_.lane(report.facts.segment);
-  const auto load = [header](const std::uint64_t shm::LaneHeader::*word) {
+  const auto load = [header](const std::uint64_t shm::LaneHeader::* word) {
     return header == nullptr ? 0 : NativeAtomics::load<At::kObserve>(header->*word);
   };
   json["head"] = load(&shm::LaneHeader::head);
@@ -220,15 +220,15 @@ nlohmann::json Reporter::subscription(const broker::SubscriptionReport& report, 
     if (bytes > kResultBytesMax / 4) break;
     lanes.push_back(std::move(one));
   }
-  nlohmann::json json{{"handle", report.handle},   {"session", report.session},
-                      {"pid", report.pid},         {"process", report.process},
+  nlohmann::json json{{"handle", report.handle},     {"session", report.session},
+                      {"pid", report.pid},           {"process", report.process},
                       {"delivery", report.delivery}, {"lanes_count", report.readers_count}};
   json["lanes"] = std::move(lanes);
   return json;
 }
 
 nlohmann::json Reporter::reader(const broker::ReaderReport& report, broker::TimeMs now) {
-  nlohmann::json json{{"lane", report.lane}, {"cursor", nullptr}, {"lag", nullptr},     {"missed", 0},
+  nlohmann::json json{{"lane", report.lane}, {"cursor", nullptr}, {"lag", nullptr},    {"missed", 0},
                       {"taken", 0},          {"pins", 0},         {"pinned_bytes", 0}, {"oldest_pin_ms", nullptr}};
   const shm::LaneHeader* lane = segments_.lane(report.lane_segment);
   const shm::ReaderRecord* record = segments_.record(report.records, report.record);

@@ -90,10 +90,10 @@ class Segments {
  private:
   struct File {
     shm::SegmentKind kind = shm::SegmentKind::kLane;
-    std::string name;   // empty: sealed
-    Descriptor fd;      // sealed ones only
+    std::string name;  // empty: sealed
+    Descriptor fd;  // sealed ones only
     std::uint64_t reserved = 0;  // bytes that posix_fallocate has reserved
-    std::uint64_t valid = 0;     // bytes that clients may use: less while a growth is under way
+    std::uint64_t valid = 0;  // bytes that clients may use: less while a growth is under way
     boost::interprocess::mapped_region memory;
     std::map<std::uint32_t, std::pair<std::uint64_t, Descriptor>> events;  // bell → number, eventfd
 

@@ -6,15 +6,15 @@
 #include <cstring>
 #include <utility>
 
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <fcntl.h>
-#include <spdlog/spdlog.h>
-#include <sys/random.h>
-#include <sys/socket.h>
 
 #include "daemon/broker/check.hpp"
 #include "daemon/broker/envelope.hpp"
@@ -95,7 +95,7 @@ broker::TimeMs monotonic_ms() {
       .count();
 }
 
-Server::Server(asio::io_context& io, broker::Setup setup, Segments& segments, Registry& registry, About about)
+Server::Server(asio::io_context& io, broker::BrokerSetup setup, Segments& segments, Registry& registry, About about)
     : io_(io),
       segments_(segments),
       registry_(registry),
@@ -122,8 +122,8 @@ asio::awaitable<void> Server::accept_all() {
     Socket socket(io_);
     co_await acceptor_.async_accept(socket, asio::redirect_error(asio::use_awaitable, error));
     if (draining_ || error == asio::error::operation_aborted) co_return;
-    if (error.value() == EMFILE || error.value() == ENFILE) {
-      refuse_connection();
+    if ((error.value() == EMFILE || error.value() == ENFILE) && refuse_connection()) {
+      continue;
     } else if (error == asio::error::connection_aborted || error == asio::error::interrupted) {
       continue;
     } else if (error) {
@@ -137,20 +137,25 @@ asio::awaitable<void> Server::accept_all() {
   }
 }
 
-// No descriptor is left: the spare one is given up for as long as it takes to say so.
-void Server::refuse_connection() {
+// No descriptor is left: the spare one is given up for as long as it takes to say so. False: not even that helps.
+bool Server::refuse_connection() {
   spare_.reset();
-  const Descriptor socket(::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (socket) {
-    const std::string line =
-        control::error_line(nullptr, control::Failure::kBusy,
-                            "the broker has no descriptor left: close connections, or raise its limit of open files",
-                            {{"limit", "descriptors"}});
-    send_with(socket.get(), line, {});
-    ++about_.replies_failed;
+  bool refused = false;
+  {
+    const Descriptor socket(::accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (socket) {
+      refused = true;
+      ++about_.replies_failed;
+      send_with(
+          socket.get(),
+          control::error_line(nullptr, control::Failure::kBusy,
+                              "the broker has no descriptor left: close connections, or raise its limit of open files",
+                              {{"limit", "descriptors"}}),
+          {});
+    }
   }
-  // `socket` is closed after the spare one is back only if there is room for both; else the next refusal gets it back.
   spare_ = open_spare();
+  return refused;
 }
 
 void Server::connect(Link& link) {
@@ -330,7 +335,8 @@ void Server::watch_leftovers(std::vector<Leftover> leftovers) {
     if (process)
       watcher_.watch(std::move(process), ended);
     else
-      spdlog::warn("session {} of an earlier broker lives where this one cannot see it end; its segments stay", session);
+      spdlog::warn("session {} of an earlier broker lives where this one cannot see it end; its segments stay",
+                   session);
   }
 }
 

@@ -35,7 +35,7 @@ inline constexpr std::size_t kDescriptorsPerReplyMax = 64;
 
 class Server {
  public:
-  Server(boost::asio::io_context& io, broker::Setup setup, Segments& segments, Registry& registry, About about);
+  Server(boost::asio::io_context& io, broker::BrokerSetup setup, Segments& segments, Registry& registry, About about);
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
@@ -61,8 +61,7 @@ class Server {
     bool undo = false;
   };
   struct Link {
-    Link(boost::asio::io_context& io, Socket connected)
-        : socket(std::move(connected)), answered(io), first_line(io) {}
+    Link(boost::asio::io_context& io, Socket connected) : socket(std::move(connected)), answered(io), first_line(io) {}
 
     broker::ConnectionId id = 0;
     Socket socket;
@@ -70,7 +69,7 @@ class Server {
     std::deque<Outgoing> out;
     bool awaits_reply = false;
     bool closing = false;
-    boost::asio::steady_timer answered;    // never expires: cancelled when the reply is there
+    boost::asio::steady_timer answered;  // never expires: cancelled when the reply is there
     boost::asio::steady_timer first_line;  // the deadline for one
   };
 
@@ -81,7 +80,7 @@ class Server {
   Awaitable<void> grow_slowly(broker::GrowSegment grow);
   bool receive(Link& link, bool& again);
   void handle_line(Link& link, const std::string& line);
-  void refuse_connection();
+  bool refuse_connection();
   void connect(Link& link);
   void finish_drain();
 

@@ -5,11 +5,11 @@
 #include <chrono>
 #include <utility>
 
+#include <spdlog/spdlog.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <spdlog/spdlog.h>
 
 #include "daemon/broker/check.hpp"
 #include "daemon/server.hpp"
@@ -72,13 +72,9 @@ void Server::run(broker::PutRow& put) {
   registry_.put(put.row, name);
 }
 
-void Server::run(broker::DeleteRow& row) {
-  registry_.erase(row.table, row.id);
-}
+void Server::run(broker::DeleteRow& row) { registry_.erase(row.table, row.id); }
 
-void Server::run(broker::DeleteReader& row) {
-  registry_.erase_reader(row.handle, row.lane);
-}
+void Server::run(broker::DeleteReader& row) { registry_.erase_reader(row.handle, row.lane); }
 
 void Server::commit_rows() {
   const std::string why = registry_.commit();
@@ -98,15 +94,15 @@ void Server::run(broker::Reply& reply) {
       const int error = errno;
       const bool none_left = error == EMFILE || error == ENFILE;
       ++about_.replies_failed;
-      answer(reply.connection,
-             {none_left ? control::error_line(reply.id, control::Failure::kBusy,
-                                              "the broker has no descriptor left: raise its limit of open files",
-                                              {{"limit", "descriptors"}})
-                        : control::error_line(reply.id, control::Failure::kSystem,
-                                              "opening a segment failed in the broker with errno " +
-                                                  std::to_string(error),
-                                              {{"call", "shm_open"}, {"errno", error}}),
-              {}});
+      answer(
+          reply.connection,
+          {none_left ? control::error_line(reply.id, control::Failure::kBusy,
+                                           "the broker has no descriptor left: raise its limit of open files",
+                                           {{"limit", "descriptors"}})
+                     : control::error_line(reply.id, control::Failure::kSystem,
+                                           "opening a segment failed in the broker with errno " + std::to_string(error),
+                                           {{"call", "shm_open"}, {"errno", error}}),
+           {}});
       if (outgoing.undo) events_.push_front(broker::ReplyLost{reply.session, reply.handle});
       return;
     }

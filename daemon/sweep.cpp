@@ -50,7 +50,7 @@ broker::SessionId session_in(int fd, const std::string& name, const std::string&
 }  // namespace
 
 pid_t lock_holder(int fd) {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
   lock.l_len = 1;

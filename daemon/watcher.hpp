@@ -8,9 +8,9 @@
 #include <map>
 #include <memory>
 
+#include <sys/types.h>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
-#include <sys/types.h>
 
 #include "daemon/descriptor.hpp"
 

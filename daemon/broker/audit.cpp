@@ -58,7 +58,8 @@ void State::audit() const {
     for (const LaneId lane : subscriber.lanes)
       check(tables_.lanes.at(lane).readers.contains(id), "a lane knows its readers");
     for (const LaneId lane : subscriber.unattached)
-      check(tables_.lanes.contains(lane) && !tables_.lanes.at(lane).readers.contains(id), "not attached is not a reader");
+      check(tables_.lanes.contains(lane) && !tables_.lanes.at(lane).readers.contains(id),
+            "not attached is not a reader");
   }
   for (const auto& [id, publisher] : tables_.publishers)
     check(tables_.sessions.at(publisher.facts.session).publishers.contains(id), "a session knows its publishers");

@@ -71,7 +71,6 @@ struct ReplyLost {
 struct Tick {};
 struct Drain {};
 
-using Event =
-    std::variant<Connected, Request, SegmentReady, Disconnected, SessionEnded, ReplyLost, Tick, Drain>;
+using Event = std::variant<Connected, Request, SegmentReady, Disconnected, SessionEnded, ReplyLost, Tick, Drain>;
 
 }  // namespace holdfast::broker

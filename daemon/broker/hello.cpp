@@ -31,13 +31,13 @@ void State::hello(Call call, Params& params) {
   const std::uint64_t layout = params.required_number("layout", 0, UINT32_MAX);
   if (!params.ok()) return;
   if (protocol != control::kProtocolVersion || layout != shm::kLayoutVersion)
-    return refuse(call, Refusal(control::Failure::kVersion,
-                                "the client speaks protocol " + std::to_string(protocol) + " and layout " +
-                                    std::to_string(layout) + ", this broker " +
-                                    std::to_string(control::kProtocolVersion) + " and " +
-                                    std::to_string(shm::kLayoutVersion) + ": update the older of the two",
-                                {{"client", {{"protocol", protocol}, {"layout", layout}}},
-                                 {"broker", {{"protocol", control::kProtocolVersion}, {"layout", shm::kLayoutVersion}}}}));
+    return refuse(call,
+                  Refusal(control::Failure::kVersion,
+                          "the client speaks protocol " + std::to_string(protocol) + " and layout " +
+                              std::to_string(layout) + ", this broker " + std::to_string(control::kProtocolVersion) +
+                              " and " + std::to_string(shm::kLayoutVersion) + ": update the older of the two",
+                          {{"client", {{"protocol", protocol}, {"layout", layout}}},
+                           {"broker", {{"protocol", control::kProtocolVersion}, {"layout", shm::kLayoutVersion}}}}));
   SessionFacts facts;
   facts.name = shortened(params.text("name", kExecutableBytesMax).value_or(""));
   facts.exe = params.text("exe", kExecutableBytesMax).value_or("");
@@ -73,6 +73,9 @@ void State::hello(Call call, Params& params) {
   create.facts.bytes = kSessionBytesFirst;
   create.facts.reserve_bytes = kSessionReserve;
   auto refusal = add_segment(operation, create);
+  // Whoever reads or writes with this session may write its bells. Where that can be another uid, nobody must be able to
+  // cut them short: that would be a signal for all who ring them.
+  create.facts.sealed = create.facts.sealed || setup_.group.has_value();
   create.facts.id = facts.bells;
   create.facts.kind = shm::SegmentKind::kBells;
   create.facts.bytes = kBellsBytesFirst;
@@ -217,9 +220,9 @@ void State::bell_event(Call call, Params& params) {
   if (!params.ok()) return;
   const auto at = tables_.sessions.find(id);
   if (at == tables_.sessions.end() || !at->second.events.contains(bell))
-    return refuse(call, Refusal(control::Failure::kNotFound,
-                                "bell " + std::to_string(bell) + " of session " + std::to_string(id) +
-                                    " has no eventfd, or the session is gone"));
+    return refuse(
+        call, Refusal(control::Failure::kNotFound, "bell " + std::to_string(bell) + " of session " +
+                                                       std::to_string(id) + " has no eventfd, or the session is gone"));
   const std::uint64_t event = at->second.events.at(bell);
   reply(call,
         {{"event", event},

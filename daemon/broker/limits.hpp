@@ -57,9 +57,10 @@ inline constexpr std::uint64_t kPageDefault = 100;
 inline constexpr std::uint64_t kPageMax = 500;
 inline constexpr std::size_t kListedPerTopic = 64;
 
-// Texts that clients give.
+// Texts that clients give. A mismatch shows two type names, each once as a value and once in a sentence, and a byte may
+// take seven: 2 048 keep that within a line.
 inline constexpr std::size_t kTopicNameBytesMax = 255;
-inline constexpr std::size_t kTypeNameBytesMax = 4'096;
+inline constexpr std::size_t kTypeNameBytesMax = 2'048;
 inline constexpr std::size_t kProcessNameBytesMax = 64;
 inline constexpr std::size_t kExecutableBytesMax = 1'024;
 

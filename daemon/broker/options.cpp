@@ -55,9 +55,7 @@ std::string normal_hash(std::string hash) {
   return hash;
 }
 
-bool is_hex(const std::string& text) {
-  return text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
-}
+bool is_hex(const std::string& text) { return text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos; }
 
 }  // namespace
 
@@ -117,11 +115,11 @@ std::optional<Refusal> settle(const AskedOptions& asked, TopicOptions& options) 
   options.linger_ms = asked.linger_ms.value_or(options.linger_ms);
   options.stall_timeout_ms = asked.stall_timeout_ms.value_or(options.stall_timeout_ms);
   if (options.depth <= options.ring / 4 * 3) return std::nullopt;
-  return Refusal(control::Failure::kInvalid,
-                 "parameter \"options.depth\" must be at most three quarters of the ring: " +
-                     std::to_string(options.depth) + " of " + std::to_string(options.ring) +
-                     " slots; ask for a larger ring",
-                 {{"parameter", "options.depth"}});
+  return Refusal(
+      control::Failure::kInvalid,
+      "parameter \"options.depth\" must be at most three quarters of the ring: " + std::to_string(options.depth) +
+          " of " + std::to_string(options.ring) + " slots; ask for a larger ring",
+      {{"parameter", "options.depth"}});
 }
 
 std::optional<Refusal> fit(const AskedOptions& asked, const std::string& topic, const TopicOptions& options,

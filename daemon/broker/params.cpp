@@ -7,6 +7,8 @@ namespace holdfast::broker {
 
 namespace {
 
+constexpr std::size_t kShownBytesMax = 64;
+
 template <class T>
 std::string range(T min, T max) {
   return "a whole number from " + std::to_string(min) + " to " + std::to_string(max);
@@ -16,6 +18,14 @@ std::string one_of(std::initializer_list<std::string_view> names) {
   std::string text = "one of";
   for (const std::string_view name : names) text += (text.size() == 6 ? " \"" : ", \"") + std::string(name) + "\"";
   return text;
+}
+
+// The value of a whole number that is not negative.
+std::optional<std::uint64_t> whole(const nlohmann::json& value) {
+  if (value.is_number_unsigned()) return value.get<std::uint64_t>();
+  if (value.is_number_integer() && value.get<std::int64_t>() >= 0)
+    return static_cast<std::uint64_t>(value.get<std::int64_t>());
+  return std::nullopt;
 }
 
 }  // namespace
@@ -36,10 +46,7 @@ void Params::refuse(const char* key, const std::string& why) {
 std::optional<std::uint64_t> Params::number(const char* key, std::uint64_t min, std::uint64_t max) {
   const nlohmann::json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (value->is_number_unsigned()) {
-    const auto given = value->get<std::uint64_t>();
-    if (given >= min && given <= max) return given;
-  }
+  if (const auto given = whole(*value); given && *given >= min && *given <= max) return given;
   refuse(key, "must be " + range(min, max));
   return std::nullopt;
 }
@@ -99,15 +106,16 @@ std::optional<std::vector<std::uint64_t>> Params::numbers(const char* key, std::
   const nlohmann::json* value = find(key);
   if (value == nullptr) return std::nullopt;
   const auto sound = [max](const nlohmann::json& element) {
-    return element.is_number_unsigned() && element.get<std::uint64_t>() <= max;
+    const auto given = whole(element);
+    return given && *given <= max;
   };
   if (value->is_array() && value->size() <= count_max && std::all_of(value->begin(), value->end(), sound)) {
     std::vector<std::uint64_t> list;
     for (const nlohmann::json& element : *value) list.push_back(element.get<std::uint64_t>());
     return list;
   }
-  refuse(key, "must be a list of at most " + std::to_string(count_max) + " whole numbers from 0 to " +
-                  std::to_string(max));
+  refuse(key,
+         "must be a list of at most " + std::to_string(count_max) + " whole numbers from 0 to " + std::to_string(max));
   return std::nullopt;
 }
 
@@ -132,7 +140,8 @@ std::size_t Params::required_choice(const char* key, std::initializer_list<std::
 void Params::finish() {
   for (const auto& member : params_.items()) {
     if (std::find(known_.begin(), known_.end(), member.key()) != known_.end()) continue;
-    refuse(member.key().c_str(), "is not known here");
+    // The peer chose its length: what is shown of it fits a reply.
+    refuse(member.key().substr(0, kShownBytesMax).c_str(), "is not known here");
     return;
   }
 }

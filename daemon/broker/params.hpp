@@ -22,7 +22,9 @@ class Params {
  public:
   // `params`: an object. `prefix`: the path of a nested object, with its dot.
   Params(const nlohmann::json& params, std::optional<Refusal>& refusal, std::string prefix = "")
-      : params_(params), refusal_(refusal), prefix_(std::move(prefix)) {}
+      : params_(params),
+        refusal_(refusal),
+        prefix_(std::move(prefix)) {}
 
   // Each gives nothing where the member is absent, null or wrong; wrong is remembered.
   std::optional<std::uint64_t> number(const char* key, std::uint64_t min, std::uint64_t max);

@@ -35,12 +35,12 @@ std::optional<Refusal> State::may_publish(const Session& session, const Topic& t
   };
   if (topic.facts.options.exclusive && !topic.publishers.empty()) {
     const Session& holder = tables_.sessions.at(tables_.publishers.at(*topic.publishers.begin()).facts.session);
-    return Refusal(control::Failure::kExists,
-                   "topic \"" + topic.facts.name + "\" has an exclusive publisher: \"" + holder.facts.name + "\", pid " +
-                       std::to_string(holder.facts.pid) + ", session " + std::to_string(holder.facts.id) +
-                       "; wait until it has closed it",
-                   {{"holder",
-                     {{"session", holder.facts.id}, {"pid", holder.facts.pid}, {"name", holder.facts.name}}}});
+    return Refusal(
+        control::Failure::kExists,
+        "topic \"" + topic.facts.name + "\" has an exclusive publisher: \"" + holder.facts.name + "\", pid " +
+            std::to_string(holder.facts.pid) + ", session " + std::to_string(holder.facts.id) +
+            "; wait until it has closed it",
+        {{"holder", {{"session", holder.facts.id}, {"pid", holder.facts.pid}, {"name", holder.facts.name}}}});
   }
   if (session.publishers.size() + session.subscribers.size() >= kHandlesPerSessionMax)
     return busy("a session may have so many handles:", kHandlesPerSessionMax);
@@ -82,8 +82,8 @@ std::optional<Refusal> State::plan_lane(Operation& operation, const AskedOptions
   CreateSegment create;
   create.facts.id = lane.facts.segment;
   create.facts.kind = shm::SegmentKind::kLane;
-  create.facts.sealed = options.backing == Backing::kSealed ||
-                        (options.backing == Backing::kAuto && session.facts.uid != setup_.uid);
+  create.facts.sealed =
+      options.backing == Backing::kSealed || (options.backing == Backing::kAuto && session.facts.uid != setup_.uid);
   create.facts.bytes = bytes;
   create.facts.reserve_bytes = lane.facts.bytes_max;
   create.facts.session = operation.session;
@@ -102,8 +102,7 @@ std::optional<Refusal> State::plan_lane(Operation& operation, const AskedOptions
 void State::plan_readers(Operation& operation, Lane& lane) {
   const Topic& topic = tables_.topics.at(operation.topic);
   for (const HandleId handle : topic.subscribers)
-    if (reserve_reader(operation, handle, lane, true))
-      tables_.subscribers.at(handle).unattached.insert(lane.facts.id);
+    if (reserve_reader(operation, handle, lane, true)) tables_.subscribers.at(handle).unattached.insert(lane.facts.id);
 }
 
 void State::commit_lane(const Operation& operation) {
@@ -131,25 +130,25 @@ void State::commit_lane(const Operation& operation) {
     show_lane(lane);
   nlohmann::json result = nlohmann::json::object();
   result["handle"] = operation.handle;
-  result["lane"] = {{"lane", lane.facts.id},
-                    {"segment", segment.id},
-                    {"bytes", segment.bytes},
-                    {"reserve_bytes", segment.reserve_bytes},
-                    {"block", lane.blocks.front()},
-                    {"board", lane.facts.board},
+  result["lane"] = {{"lane", lane.facts.id},        {"segment", segment.id},
+                    {"bytes", segment.bytes},       {"reserve_bytes", segment.reserve_bytes},
+                    {"block", lane.blocks.front()}, {"board", lane.facts.board},
                     {"sealed", segment.sealed}};
   result["topic"] = options_json(topic.facts.options, topic.facts.type);
   result["bells_bytes"] = tables_.segments.at(session.facts.bells).bytes;
-  result["fds"] = nlohmann::json::array(
-      {{{"segment", segment.id}, {"kind", "lane"}, {"access", "rw"}, {"bytes", segment.bytes}, {"lane", lane.facts.id}}});
+  result["fds"] = nlohmann::json::array({{{"segment", segment.id},
+                                          {"kind", "lane"},
+                                          {"access", "rw"},
+                                          {"bytes", segment.bytes},
+                                          {"lane", lane.facts.id}}});
   reply(operation.call, std::move(result), {{segment.id, true}}, operation.session, operation.handle);
 }
 
 Publisher* State::publisher_of(const Call& call, HandleId handle) {
   const Session& session = session_of(call);
   if (session.publishers.contains(handle)) return &tables_.publishers.at(handle);
-  refuse(call, Refusal(control::Failure::kNotFound, "session " + std::to_string(session.facts.id) +
-                                                        " has no publisher " + std::to_string(handle)));
+  refuse(call, Refusal(control::Failure::kNotFound,
+                       "session " + std::to_string(session.facts.id) + " has no publisher " + std::to_string(handle)));
   return nullptr;
 }
 
@@ -185,16 +184,15 @@ void State::lane_grow(Call call, Params& params) {
   Lane& lane = tables_.lanes.at(publisher->lane);
   const SegmentFacts& segment = tables_.segments.at(lane.facts.segment);
   if (lane.growing_to != 0)
-    return refuse(call, Refusal(control::Failure::kBusy, "this lane is growing already: wait for the answer",
-                                {{"limit", 1}}));
+    return refuse(
+        call, Refusal(control::Failure::kBusy, "this lane is growing already: wait for the answer", {{"limit", 1}}));
   if (asked > segment.reserve_bytes - segment.bytes)
-    return refuse(call, Refusal(control::Failure::kQuota,
-                                "this lane may grow to " + std::to_string(segment.reserve_bytes) + " bytes and has " +
-                                    std::to_string(segment.bytes) + ", " + std::to_string(asked) +
-                                    " more do not fit: open the publisher with a larger bytes_max",
-                                {{"asked_bytes", asked},
-                                 {"used_bytes", segment.bytes},
-                                 {"limit_bytes", segment.reserve_bytes}}));
+    return refuse(
+        call, Refusal(control::Failure::kQuota,
+                      "this lane may grow to " + std::to_string(segment.reserve_bytes) + " bytes and has " +
+                          std::to_string(segment.bytes) + ", " + std::to_string(asked) +
+                          " more do not fit: open the publisher with a larger bytes_max",
+                      {{"asked_bytes", asked}, {"used_bytes", segment.bytes}, {"limit_bytes", segment.reserve_bytes}}));
   Operation operation(Kind::kGrowLane, call);
   operation.session = publisher->facts.session;
   operation.lane = publisher->lane;
@@ -234,8 +232,7 @@ void State::lane_turn(Call call, Params& params) {
   operation.lane = publisher->lane;
   operation.reader = subscriber;
   operation.value = cursor;
-  operation.needs.emplace_back(
-      ReadCursor{0, tables_.sessions.at(reader.session).facts.records, reader.facts.record});
+  operation.needs.emplace_back(ReadCursor{0, tables_.sessions.at(reader.session).facts.records, reader.facts.record});
   begin(std::move(operation));
 }
 

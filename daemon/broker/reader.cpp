@@ -42,8 +42,13 @@ std::optional<Refusal> State::reserve_reader(Operation& operation, HandleId hand
   }
   Reader reader;
   reader.session = session.facts.id;
-  reader.facts = {handle, lane.facts.id, *record, static_cast<std::uint32_t>(place - lane.places.begin()),
-                  subscriber.facts.delivery == Delivery::kLossless, false, fresh};
+  reader.facts = {handle,
+                  lane.facts.id,
+                  *record,
+                  static_cast<std::uint32_t>(place - lane.places.begin()),
+                  subscriber.facts.delivery == Delivery::kLossless,
+                  false,
+                  fresh};
   *place = handle;
   lane.readers.emplace(handle, reader);
   subscriber.lanes.insert(lane.facts.id);
@@ -117,8 +122,8 @@ void State::commit_reader(HandleId handle, Lane& lane) {
   const Reader& reader = lane.readers.at(handle);
   const Session& session = tables_.sessions.at(reader.session);
   const std::uint32_t chunks_max = tables_.topics.at(lane.facts.topic).facts.options.chunks_max;
-  actions_.emplace_back(ResetRecord{session.facts.records, reader.facts.record, chunks_max,
-                                    reader.facts.fresh ? 0 : shm::kCursorNone});
+  actions_.emplace_back(
+      ResetRecord{session.facts.records, reader.facts.record, chunks_max, reader.facts.fresh ? 0 : shm::kCursorNone});
   link_blocks(lane, reader.facts.entry / shm::kRosterEntries + 1);
   if (!session.facts.membarrier && (lane.flags & shm::kRosterFullFences) == 0) {
     lane.flags |= shm::kRosterFullFences;

@@ -18,7 +18,9 @@ struct Refusal {
   nlohmann::json numbers;
 
   Refusal(control::Failure why, std::string what, nlohmann::json with = nullptr)
-      : failure(why), sentence(std::move(what)), numbers(std::move(with)) {}
+      : failure(why),
+        sentence(std::move(what)),
+        numbers(std::move(with)) {}
 };
 
 }  // namespace holdfast::broker

@@ -11,10 +11,11 @@ namespace {
 
 constexpr std::uint32_t kOverflowUid = 65'534;  // the kernel's word for a uid that this namespace does not know
 
-bool admits(const Setup& setup, const Peer& peer) {
+bool admits(const BrokerSetup& setup, const Peer& peer) {
   if (peer.uid == setup.uid || peer.uid == 0) return true;
   if (peer.uid == kOverflowUid || !setup.group) return false;
-  return peer.gid == *setup.group || std::find(peer.groups.begin(), peer.groups.end(), *setup.group) != peer.groups.end();
+  return peer.gid == *setup.group ||
+         std::find(peer.groups.begin(), peer.groups.end(), *setup.group) != peer.groups.end();
 }
 
 }  // namespace
@@ -40,7 +41,7 @@ const State::MethodRow State::kMethods[] = {
     {"bye", true, &State::bye},
 };
 
-State::State(Setup setup)
+State::State(BrokerSetup setup)
     : setup_(std::move(setup)),
       blocks_(sizeof(shm::RosterHeader), shm::kRosterReserve, sizeof(shm::RosterBlock)),
       last_session_(setup_.last_session),

@@ -34,17 +34,17 @@
 namespace holdfast::broker {
 
 // What the broker is told at its start.
-struct Setup {
+struct BrokerSetup {
   std::string instance = "default";
   std::string version;
   std::uint64_t epoch = 1;
-  std::uint32_t uid = 0;                       // the broker's own
-  std::optional<std::uint32_t> group;          // whose members may connect
-  std::uint64_t session_bytes_max = 0;         // 0: no quota
+  std::uint32_t uid = 0;  // the broker's own
+  std::optional<std::uint32_t> group;  // whose members may connect, too; none: only its own uid, and root
+  std::uint64_t session_bytes_max = 0;  // 0: no quota
   std::size_t sessions_max = kSessionsMax;
   std::size_t connections_max = kConnectionsMax;
   std::size_t connections_per_uid = kConnectionsPerUidDefault;
-  SegmentId roster = 1;                        // made by the shell
+  SegmentId roster = 1;  // made by the shell
   std::uint64_t roster_bytes = kRosterBytesFirst;
   TimeMs started_ms = 0;
   // The last ids that earlier brokers of this instance gave.
@@ -54,7 +54,7 @@ struct Setup {
 
 class State {
  public:
-  explicit State(Setup setup);
+  explicit State(BrokerSetup setup);
 
   // Requires: `now` does not fall; after actions with an operation, its SegmentReady comes next (see invariant 1).
   [[nodiscard]] Actions step(TimeMs now, Event event);
@@ -88,14 +88,14 @@ class State {
     SessionId session = 0;
     TopicId topic = 0;
     HandleId handle = 0;
-    LaneId lane = 0;          // kListLanes: list those above it
-    HandleId reader = 0;      // kTurn: the subscriber
+    LaneId lane = 0;  // kListLanes: list those above it
+    HandleId reader = 0;  // kTurn: the subscriber
     std::uint64_t value = 0;  // kTurn: the cursor that it must still have; kOpenEvent: the bell
-    Outcome outcome;          // of the last need
+    Outcome outcome;  // of the last need
     std::vector<Action> needs;
     std::size_t next = 0;
-    std::map<SegmentId, std::uint64_t> ends;           // how far each segment must reach
-    std::vector<SegmentId> added;                      // segments that it makes
+    std::map<SegmentId, std::uint64_t> ends;  // how far each segment must reach
+    std::vector<SegmentId> added;  // segments that it makes
     std::vector<std::pair<HandleId, LaneId>> readers;  // reserved, not yet on a roster
     bool topic_is_new = false;
     std::optional<TopicFacts> topic_before;  // of a topic that was there
@@ -220,14 +220,14 @@ class State {
   std::uint64_t next_id() { return ++last_id_; }
 
   // Set once.
-  Setup setup_;
+  BrokerSetup setup_;
 
   Tables tables_;
-  RangeAllocator blocks_;                  // of the roster
-  std::vector<std::uint64_t> changes_;     // of each block: it outlives what the block is used for
+  RangeAllocator blocks_;  // of the roster
+  std::vector<std::uint64_t> changes_;  // of each block: it outlives what the block is used for
   std::map<OperationId, Operation> operations_;
   std::set<std::pair<TimeMs, LaneId>> idle_;  // ended lanes without readers, by when they are dropped
-  std::set<SegmentId> rings_;                 // bells to ring before anything else is told
+  std::set<SegmentId> rings_;  // bells to ring before anything else is told
   SessionId last_session_;
   std::uint64_t last_id_;
   std::optional<TimeMs> timer_;

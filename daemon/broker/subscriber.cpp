@@ -29,12 +29,9 @@ void State::subscriber_open(Call call, Params& params) {
   operation.session = session.facts.id;
   operation.handle = next_id();
   Subscriber& subscriber = tables_.subscribers[operation.handle];
-  subscriber.facts = {operation.handle,
-                      session.facts.id,
-                      0,
-                      Role::kSubscriber,
-                      static_cast<Delivery>(delivery),
-                      static_cast<StartAt>(start)};
+  subscriber.facts = {
+      operation.handle,           session.facts.id, 0, Role::kSubscriber, static_cast<Delivery>(delivery),
+      static_cast<StartAt>(start)};
   auto refusal = enter_topic(operation, name, asked, asked.names_any());
   subscriber.facts.topic = operation.topic;
   if (!refusal) refusal = plan_lanes(operation);
@@ -68,7 +65,6 @@ void State::commit_subscriber(const Operation& operation) {
   commit_readers(operation);
   nlohmann::json result = nlohmann::json::object();
   result["handle"] = operation.handle;
-  result["topic"] = options_json(topic.facts.options, topic.facts.type);
   result["topic_block"] = topic.facts.block;
   reply_lanes(operation, std::move(result), true);
 }
@@ -76,8 +72,8 @@ void State::commit_subscriber(const Operation& operation) {
 Subscriber* State::subscriber_of(const Call& call, HandleId handle) {
   const Session& session = session_of(call);
   if (session.subscribers.contains(handle)) return &tables_.subscribers.at(handle);
-  refuse(call, Refusal(control::Failure::kNotFound, "session " + std::to_string(session.facts.id) +
-                                                        " has no subscriber " + std::to_string(handle)));
+  refuse(call, Refusal(control::Failure::kNotFound,
+                       "session " + std::to_string(session.facts.id) + " has no subscriber " + std::to_string(handle)));
   return nullptr;
 }
 
@@ -127,7 +123,10 @@ void State::reply_lanes(const Operation& operation, nlohmann::json result, bool 
     descriptors.push_back({segment.id, false});
   }
   const auto shown = [this](LaneId id) { return tables_.lanes.at(id).facts.shown; };
-  result["changes"] = changes(tables_.topics.at(operation.topic).facts.block);
+  const TopicFacts& topic = tables_.topics.at(operation.topic).facts;
+  // The options may have been settled after this subscriber was opened: a lane is read with those of now.
+  result["topic"] = options_json(topic.options, topic.type);
+  result["changes"] = changes(topic.block);
   result["more"] = std::any_of(at, subscriber.lanes.end(), shown);
   result["lanes"] = std::move(list);
   result["session_bytes"] = tables_.segments.at(session.facts.records).bytes;

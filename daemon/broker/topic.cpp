@@ -19,9 +19,8 @@ void State::close(Call call, Params& params) {
   else if (session.subscribers.contains(handle))
     close_subscriber(handle);
   else
-    return refuse(call, Refusal(control::Failure::kNotFound,
-                                "session " + std::to_string(session.facts.id) + " has no handle " +
-                                    std::to_string(handle)));
+    return refuse(call, Refusal(control::Failure::kNotFound, "session " + std::to_string(session.facts.id) +
+                                                                 " has no handle " + std::to_string(handle)));
   reply(call, nlohmann::json::object());
 }
 
