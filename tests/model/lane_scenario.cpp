@@ -47,6 +47,7 @@ void LaneScenario::run(std::size_t process) {
 // ---- publisher ----------------------------------------------------------------------------------------------------
 
 void LaneScenario::refresh(Writer& writer) {
+  const std::uint64_t changes = ModelAtomics::load<At::kScanRoster>(block_.changes);
   for (std::size_t i = 0; i < refs_.size(); ++i) {
     refs_[i] = {.place = &block_.entries[i], .entry = ModelAtomics::load<At::kScanRoster>(block_.entries[i])};
     if (i >= readers_.size()) continue;
@@ -54,7 +55,7 @@ void LaneScenario::refresh(Writer& writer) {
     refs_[i].pins = readers_[i].record.pins;
   }
   ModelAtomics::heavy_fence<At::kReclaimFence>();
-  writer.set_readers(refs_, &block_.next);
+  writer.set_readers(refs_, &block_.next, changes);
 }
 
 bool LaneScenario::make_room(Writer& writer, std::uint64_t count) {
@@ -228,6 +229,7 @@ void LaneScenario::repair() {
                                                      static_cast<std::uint64_t>(shm::LaneState::kAborted));
     } else {
       shm::store_entry<ModelAtomics>(block_, static_cast<std::uint32_t>(process - 1), 0);
+      shm::bump_changes<ModelAtomics>(block_);
       shm::reset_record<ModelAtomics>(readers_[process - 1].record, 8, shm::kCursorNone);
     }
   }

@@ -97,7 +97,7 @@ TEST_P(Weakened, IsFoundAndTheFailingRunRepeats) {
 INSTANTIATE_TEST_SUITE_P(
     Model, Weakened,
     testing::Values(Weak{shm::At::kPublishStamp, 0, Memory::kViews}, Weak{shm::At::kPublishFence, 0, Memory::kViews},
-                    Weak{shm::At::kReclaimFence, 2, Memory::kBuffers}, Weak{shm::At::kTakePinFence, 2, Memory::kViews},
+                    Weak{shm::At::kReclaimFence, 8, Memory::kViews}, Weak{shm::At::kTakePinFence, 2, Memory::kViews},
                     Weak{shm::At::kReclaimPin, 2, Memory::kViews}, Weak{shm::At::kReleasePin, 2, Memory::kViews},
                     Weak{shm::At::kScanCursor, 3, Memory::kViews}, Weak{shm::At::kTakeCursor, 3, Memory::kViews},
                     Weak{shm::At::kFinishState, 9, Memory::kViews}),

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+#include "tests/daemon/broker/fake_shell.hpp"
+
+namespace holdfast::broker {
+
+FakeShell::FakeShell(BrokerSetup setup) : state_(setup), roster_(setup.roster) {
+  segments[setup.roster] = setup.roster_bytes;
+  ever_made_.insert(setup.roster);
+}
+
+ConnectionId FakeShell::connect(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups) {
+  const ConnectionId connection = ++last_connection_;
+  feed(Connected{connection,
+                 {uid, gid, static_cast<std::int32_t>(1000 + connection), std::move(groups)},
+                 "token-" + std::to_string(connection)});
+  return connection;
+}
+
+Answer FakeShell::call(ConnectionId connection, const std::string& method, nlohmann::json params) {
+  replies_[connection].clear();
+  feed(Request{connection, 7, method, std::move(params)});
+  auto& replies = replies_[connection];
+  if (hold_growth && replies.empty()) return {};
+  EXPECT_EQ(replies.size(), 1U) << method;
+  return replies.empty() ? Answer{} : replies.front();
+}
+
+SessionId FakeShell::hello(ConnectionId connection, bool membarrier) {
+  const Answer answer = call(connection, "hello",
+                             {{"protocol", 1},
+                              {"layout", 1},
+                              {"name", "process-" + std::to_string(connection)},
+                              {"exe", "/bin/process"},
+                              {"membarrier", membarrier}});
+  EXPECT_TRUE(answer.ok()) << answer.sentence;
+  return answer.ok() ? answer.result["session"].get<SessionId>() : 0;
+}
+
+HandleId FakeShell::publish(ConnectionId connection, const std::string& topic, nlohmann::json options) {
+  const Answer answer = call(connection, "publisher.open", {{"topic", topic}, {"options", std::move(options)}});
+  EXPECT_TRUE(answer.ok()) << answer.sentence;
+  return answer.ok() ? answer.result["handle"].get<HandleId>() : 0;
+}
+
+HandleId FakeShell::subscribe(ConnectionId connection, const std::string& topic, const std::string& delivery,
+                              const std::string& start) {
+  const Answer answer =
+      call(connection, "subscriber.open", {{"topic", topic}, {"delivery", delivery}, {"start", start}});
+  EXPECT_TRUE(answer.ok()) << answer.sentence;
+  return answer.ok() ? answer.result["handle"].get<HandleId>() : 0;
+}
+
+void FakeShell::feed(Event event) {
+  log.clear();
+  answers_.push_back(std::move(event));
+  while (!answers_.empty()) {
+    Event next = std::move(answers_.back());
+    answers_.pop_back();
+    for (Action& action : state_.step(now, std::move(next))) {
+      std::visit([this](const auto& act) { run(act); }, action);
+      log.push_back(std::move(action));
+    }
+  }
+  if (audits) audit();
+}
+
+void FakeShell::pass(TimeMs ms) {
+  now += ms;
+  if (timer && *timer <= now) feed(Tick{});
+}
+
+void FakeShell::release_growth() {
+  std::vector<GrowSegment> held;
+  held.swap(held_);
+  for (const GrowSegment& grow : held) {
+    Outcome result = outcome();
+    if (!result.failure && segments.contains(grow.segment)) segments[grow.segment] = grow.bytes;
+    feed(SegmentReady{grow.operation, result});
+  }
+}
+
+Outcome FakeShell::outcome() {
+  ++answered;
+  if (fail_at == 0) return {};
+  if (--fail_at > 0) return {};
+  if (--fail_count > 0) fail_at = 1;
+  return failure;
+}
+
+void FakeShell::run(const CreateSegment& act) {
+  EXPECT_LE(act.facts.bytes, act.facts.reserve_bytes);
+  EXPECT_EQ(act.facts.bytes % shm::kPage, 0U);
+  const Outcome result = outcome();
+  if (!result.failure) {
+    segments[act.facts.id] = act.facts.bytes;
+    EXPECT_TRUE(ever_made_.insert(act.facts.id).second) << "segment ids are given once";
+  }
+  answers_.push_back(SegmentReady{act.operation, result});
+}
+
+void FakeShell::run(const GrowSegment& act) {
+  ASSERT_TRUE(segments.contains(act.segment));
+  EXPECT_GT(act.bytes, segments[act.segment]);
+  EXPECT_LE(act.bytes, state_.tables().segments.at(act.segment).reserve_bytes);
+  EXPECT_EQ(act.bytes % shm::kPage, 0U);
+  if (hold_growth && state_.tables().segments.at(act.segment).kind == shm::SegmentKind::kLane) {
+    held_.push_back(act);
+    return;
+  }
+  const Outcome result = outcome();
+  if (!result.failure) segments[act.segment] = act.bytes;
+  answers_.push_back(SegmentReady{act.operation, result});
+}
+
+void FakeShell::run(const SealSegment& act) {
+  EXPECT_TRUE(segments.contains(act.segment));
+  answers_.push_back(SegmentReady{act.operation, outcome()});
+}
+
+void FakeShell::run(const ReadCursor& act) {
+  EXPECT_TRUE(segments.contains(act.segment));
+  Outcome result = outcome();
+  result.value = cursor;
+  answers_.push_back(SegmentReady{act.operation, result});
+}
+
+void FakeShell::run(const OpenEvent& act) {
+  EXPECT_TRUE(segments.contains(act.segment));
+  answers_.push_back(SegmentReady{act.operation, outcome()});
+}
+
+void FakeShell::run(const RemoveSegment& act) {
+  EXPECT_EQ(segments.erase(act.segment), 1U) << "a segment is removed once";
+  std::erase_if(reset_, [&](const auto& record) { return record.first == act.segment; });
+}
+
+void FakeShell::run(const ResetRecord& act) {
+  ASSERT_TRUE(segments.contains(act.segment));
+  EXPECT_LE(act.record + shm::record_bytes(act.chunks_max), segments[act.segment]) << "a record lies in its segment";
+  reset_.insert({act.segment, act.record});
+}
+
+void FakeShell::run(const ClearBoard& act) {
+  ASSERT_TRUE(segments.contains(act.segment));
+  EXPECT_LE(act.board + sizeof(shm::Board), segments[act.segment]);
+}
+
+void FakeShell::expect_block(std::uint64_t block) const {
+  EXPECT_GE(block, sizeof(shm::RosterHeader));
+  EXPECT_EQ(block % sizeof(shm::RosterBlock), 0U);
+  EXPECT_LE(block + sizeof(shm::RosterBlock), segments.at(roster_)) << "a block lies in the roster";
+}
+
+void FakeShell::run(const ClearBlock& act) {
+  expect_block(act.block);
+  for (std::uint32_t place = 0; place < shm::kRosterEntries; ++place) entries_.erase({act.block, place});
+}
+
+void FakeShell::run(const StoreEntry& act) {
+  expect_block(act.block);
+  const std::pair key(act.block, act.place);
+  if (act.entry == 0) {
+    EXPECT_EQ(entries_.erase(key), 1U) << "only what is there leaves";
+    return;
+  }
+  const auto& sessions = state_.tables().sessions;
+  const auto owner = sessions.find(shm::entry_session(act.entry));
+  ASSERT_NE(owner, sessions.end());
+  const std::pair record(owner->second.facts.records, shm::entry_record(act.entry));
+  if (entries_.contains(key))
+    EXPECT_EQ(entries_[key] | shm::kEntryTurned, act.entry) << "an entry changes its mode, nothing else";
+  else
+    EXPECT_EQ(reset_.erase(record), 1U) << "a record is reset before it is shown";
+  entries_[key] = act.entry;
+}
+
+void FakeShell::run(const StoreSize& act) { expect_block(act.block); }
+void FakeShell::run(const StoreFlags& act) { expect_block(act.block); }
+void FakeShell::run(const StoreNext& act) {
+  expect_block(act.block);
+  expect_block(act.next);
+}
+void FakeShell::run(const BumpChanges& act) { expect_block(act.block); }
+void FakeShell::run(const EndLane& act) { EXPECT_TRUE(segments.contains(act.segment)); }
+void FakeShell::run(const RingBells& act) {
+  EXPECT_FALSE(act.bells.empty());
+  for (const SegmentId bells : act.bells) EXPECT_TRUE(segments.contains(bells));
+}
+
+void FakeShell::run(const PutRow& act) {
+  struct Visitor {
+    Rows& rows;
+    void operator()(const SessionFacts& facts) const { rows.sessions.insert(facts.id); }
+    void operator()(const SegmentFacts& facts) const { rows.segments.insert(facts.id); }
+    void operator()(const TopicFacts& facts) const { rows.topics.insert(facts.id); }
+    void operator()(const LaneFacts& facts) const { rows.lanes.insert(facts.id); }
+    void operator()(const HandleFacts& facts) const { rows.handles.insert(facts.id); }
+    void operator()(const ReaderFacts& facts) const { rows.readers.insert({facts.handle, facts.lane}); }
+  };
+  std::visit(Visitor{rows}, act.row);
+}
+
+void FakeShell::run(const DeleteRow& act) {
+  switch (act.table) {
+    case Table::kSessions:
+      rows.sessions.erase(static_cast<SessionId>(act.id));
+      break;
+    case Table::kSegments:
+      rows.segments.erase(act.id);
+      break;
+    case Table::kTopics:
+      rows.topics.erase(act.id);
+      break;
+    case Table::kLanes:
+      rows.lanes.erase(act.id);
+      break;
+    case Table::kHandles:
+      rows.handles.erase(act.id);
+      break;
+  }
+}
+
+void FakeShell::run(const DeleteReader& act) { rows.readers.erase({act.handle, act.lane}); }
+
+void FakeShell::run(const Reply& act) {
+  Answer answer;
+  answer.result = act.result;
+  answer.descriptors = act.descriptors;
+  for (const DescriptorRequest& request : act.descriptors)
+    EXPECT_TRUE(request.event != 0 || segments.contains(request.segment));
+  const auto listed = act.result.find("fds");
+  EXPECT_EQ(act.descriptors.size(), listed == act.result.end() ? 0 : listed->size());
+  replies_[act.connection].push_back(std::move(answer));
+}
+
+void FakeShell::run(const ReplyError& act) {
+  Answer answer;
+  answer.error = std::string(control::error_row(act.failure).name);
+  answer.sentence = act.sentence;
+  answer.numbers = act.numbers;
+  EXPECT_FALSE(act.sentence.empty());
+  replies_[act.connection].push_back(std::move(answer));
+}
+
+void FakeShell::run(const ReplyReport& act) {
+  Answer answer;
+  answer.report = act.report;
+  replies_[act.connection].push_back(std::move(answer));
+}
+
+void FakeShell::run(const CloseConnection& act) { closed.insert(act.connection); }
+void FakeShell::run(const SetTimer& act) { timer = act.at; }
+void FakeShell::run(const WatchProcess& act) { watched.emplace_back(act.session, act.connection); }
+void FakeShell::run(const Log& act) { EXPECT_FALSE(act.text.empty()); }
+
+void FakeShell::audit() const {
+  state_.audit();
+  const Tables& tables = state_.tables();
+  const auto keys = [](const auto& map) {
+    std::set<typename std::decay_t<decltype(map)>::key_type> found;
+    for (const auto& [key, value] : map) found.insert(key);
+    return found;
+  };
+  if (!answers_.empty() || !held_.empty()) return;
+  EXPECT_EQ(keys(segments), keys(tables.segments)) << "files are those of the tables";
+  for (const auto& [id, bytes] : segments) EXPECT_EQ(bytes, tables.segments.at(id).bytes);
+  EXPECT_EQ(rows.sessions, keys(tables.sessions));
+  EXPECT_EQ(rows.topics, keys(tables.topics));
+  EXPECT_EQ(rows.lanes, keys(tables.lanes));
+  std::set<SegmentId> listed = keys(tables.segments);
+  listed.erase(roster_);
+  std::set<SegmentId> written = rows.segments;
+  written.erase(roster_);
+  EXPECT_EQ(written, listed);
+  std::set<HandleId> handles = keys(tables.publishers);
+  handles.merge(keys(tables.subscribers));
+  EXPECT_EQ(rows.handles, handles);
+  std::set<std::pair<HandleId, LaneId>> readers;
+  std::size_t entries = 0;
+  for (const auto& [id, lane] : tables.lanes)
+    for (const auto& [handle, reader] : lane.readers) {
+      readers.insert({handle, id});
+      const std::uint64_t block = lane.blocks[reader.facts.entry / shm::kRosterEntries];
+      const auto entry = entries_.find({block, reader.facts.entry % shm::kRosterEntries});
+      ASSERT_NE(entry, entries_.end()) << "every reader is on the roster";
+      EXPECT_EQ(shm::entry_session(entry->second), reader.session);
+      EXPECT_EQ(shm::entry_record(entry->second), reader.facts.record);
+      EXPECT_EQ(shm::entry_gates(entry->second), reader.facts.lossless && !reader.facts.turned);
+      ++entries;
+    }
+  EXPECT_EQ(rows.readers, readers);
+  EXPECT_EQ(entries_.size(), entries) << "the roster names readers and nobody else";
+}
+
+}  // namespace holdfast::broker

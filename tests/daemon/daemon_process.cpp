@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#include "tests/daemon/daemon_process.hpp"
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <sstream>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace holdfast::daemon {
+
+namespace {
+
+constexpr int kReadyWithinMs = 60'000;
+
+void exec_daemon(const std::vector<std::string>& arguments, const std::string& log) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  ::dup2(fd, STDOUT_FILENO);
+  ::dup2(fd, STDERR_FILENO);
+  std::vector<char*> argv{const_cast<char*>("holdfastd")};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  ::execv(HOLDFASTD, argv.data());
+  ::_exit(127);
+}
+
+int status_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+
+}  // namespace
+
+DaemonProcess::DaemonProcess() {
+  static int count = 0;
+  instance_ = "daemon-test-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+}
+
+DaemonProcess::~DaemonProcess() {
+  if (pid_ > 0) EXPECT_EQ(stop(SIGTERM), 0) << log();
+  EXPECT_TRUE(shm_files().empty()) << shm_files().front();
+}
+
+bool DaemonProcess::start(std::vector<std::string> arguments, std::uint64_t descriptors_max) {
+  // The place where systemd would listen: the broker says READY=1 there.
+  const std::string notify = directory_.file("notify");
+  ::unlink(notify.c_str());
+  const integration::Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, notify.c_str(), sizeof address.sun_path - 1);
+  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return false;
+  arguments.insert(arguments.begin(),
+                   {"--instance", instance_, "--runtime-dir", directory_.file("run"), "--log-level", "debug"});
+  pid_ = ::fork();
+  if (pid_ == 0) {
+    ::setenv("NOTIFY_SOCKET", notify.c_str(), 1);
+    const rlimit limit{descriptors_max, descriptors_max};
+    if (descriptors_max != 0) ::setrlimit(RLIMIT_NOFILE, &limit);
+    exec_daemon(arguments, directory_.file("log"));
+  }
+  // The daemon closes its end by ending; ask for both.
+  for (int waited = 0; waited < kReadyWithinMs; waited += 20) {
+    pollfd readable{socket.get(), POLLIN, 0};
+    if (::poll(&readable, 1, 20) > 0) return true;
+    int status = 0;
+    if (::waitpid(pid_, &status, WNOHANG) == pid_) {
+      pid_ = -1;
+      return false;
+    }
+  }
+  return false;
+}
+
+int DaemonProcess::stop(int signal) {
+  ::kill(pid_, signal);
+  int status = 0;
+  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) continue;
+  pid_ = -1;
+  return status_of(status);
+}
+
+std::string DaemonProcess::log() const {
+  std::ostringstream text;
+  text << std::ifstream(directory_.file("log")).rdbuf();
+  return text.str();
+}
+
+std::vector<std::string> DaemonProcess::shm_files() const {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
+    if (entry.path().filename().string().starts_with("holdfast." + instance_ + "."))
+      names.push_back(entry.path().filename().string());
+  return names;
+}
+
+int run_to_end(const std::vector<std::string>& arguments, std::string& output) {
+  const TemporaryDirectory directory;
+  const pid_t pid = ::fork();
+  if (pid == 0) exec_daemon(arguments, directory.file("log"));
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  std::ostringstream text;
+  text << std::ifstream(directory.file("log")).rdbuf();
+  output = text.str();
+  return status_of(status);
+}
+
+}  // namespace holdfast::daemon

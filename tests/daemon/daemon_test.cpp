@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: MIT
+//
+// The real daemon: start, stop, hostile frames, deaths, restarts. Clients here are sockets and nothing else.
+#include <csignal>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/daemon/daemon_process.hpp"
+#include "tests/integration/control.hpp"
+
+namespace holdfast::daemon {
+namespace {
+
+using integration::eventually;
+using integration::RawControl;
+using integration::Reply;
+using nlohmann::json;
+
+std::string error_of(const Reply& reply) {
+  return reply.failed() ? reply.document["error"]["data"]["error"].get<std::string>() : "";
+}
+
+json stats(const DaemonProcess& daemon) { return RawControl(daemon.socket()).request("stats").result(); }
+
+// A client process: says hello, holds the session lock, opens a lossless subscriber, and waits to be killed.
+pid_t spawn_reader(const DaemonProcess& daemon, bool subscribe) {
+  int ready[2];
+  if (::pipe(ready) != 0) return -1;
+  const pid_t pid = ::fork();
+  if (pid != 0) {
+    char answer = 0;
+    EXPECT_EQ(::read(ready[0], &answer, 1), 1);
+    ::close(ready[0]);
+    ::close(ready[1]);
+    return pid;
+  }
+  RawControl control(daemon.socket());
+  const Reply hello = control.hello("reader");
+  struct flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_len = 1;
+  if (::fcntl(hello.fd("session"), F_SETLK, &lock) != 0) ::_exit(1);
+  if (subscribe && control.request("subscriber.open", {{"topic", "t"}, {"delivery", "lossless"}}).failed()) ::_exit(2);
+  if (::write(ready[1], "y", 1) != 1) ::_exit(3);
+  while (true) ::pause();
+}
+
+TEST(Daemon, AnswersAndLeavesNothing) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  {
+    RawControl control(daemon.socket());
+    EXPECT_EQ(control.request("ping").result()["epoch"], 1);
+    const Reply hello = control.hello();
+    EXPECT_EQ(hello.fds.size(), 3U);
+    const Reply opened = control.request("publisher.open", {{"topic", "t"}});
+    ASSERT_FALSE(opened.failed());
+    struct stat file{};
+    ASSERT_EQ(::fstat(opened.fd("lane"), &file), 0);
+    EXPECT_EQ(file.st_size, opened.result()["lane"]["bytes"]);
+    EXPECT_EQ(daemon.shm_files().size(), 4U);
+  }
+  EXPECT_EQ(daemon.stop(SIGTERM), 0) << daemon.log();
+  EXPECT_TRUE(daemon.shm_files().empty());
+  EXPECT_FALSE(std::filesystem::exists(daemon.directory().file("run"))) << "it had made it";
+}
+
+TEST(Daemon, KeepsADirectoryThatItHasNotMade) {
+  DaemonProcess daemon;
+  std::filesystem::create_directory(daemon.directory().file("run"));
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(daemon.stop(SIGINT), 0);
+  EXPECT_TRUE(std::filesystem::is_empty(daemon.directory().file("run")));
+}
+
+TEST(Daemon, ASecondOneIsToldWhoIsThere) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  std::string output;
+  EXPECT_EQ(run_to_end({"--instance", daemon.instance(), "--runtime-dir", daemon.directory().file("run")}, output), 1);
+  EXPECT_NE(output.find("pid " + std::to_string(daemon.pid())), std::string::npos) << output;
+  EXPECT_FALSE(RawControl(daemon.socket()).request("ping").failed());
+}
+
+TEST(Daemon, ChecksItsConfiguration) {
+  const TemporaryDirectory directory;
+  const std::string good = directory.write("good.toml", "instance = \"lab\"\n");
+  const std::string bad = directory.write("bad.toml", "instance = \"lab\"\nsokcet = \"x\"\n");
+  std::string output;
+  EXPECT_EQ(run_to_end({"--check-config", "--config", good}, output), 0);
+  EXPECT_NE(output.find("lab"), std::string::npos);
+  EXPECT_EQ(run_to_end({"--check-config", "--config", bad}, output), 2);
+  EXPECT_NE(output.find("bad.toml:2:1"), std::string::npos) << output;
+  EXPECT_EQ(run_to_end({"--version"}, output), 0);
+  EXPECT_EQ(output.rfind("holdfastd ", 0), 0U);
+  EXPECT_EQ(run_to_end({"--no-such-flag"}, output), 2);
+  EXPECT_EQ(run_to_end({"--instance", "a.b"}, output), 2);
+}
+
+TEST(Daemon, SurvivesHostileFrames) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const auto answer = [&](const std::string& text) {
+    RawControl control(daemon.socket());
+    control.send(text);
+    const std::string error = error_of(control.receive());
+    if (error == "parse") EXPECT_TRUE(control.closed_by_broker());
+    return error;
+  };
+  EXPECT_EQ(answer("not json\n"), "parse");
+  EXPECT_EQ(answer(std::string(200, '[') + "\n"), "parse");
+  EXPECT_EQ(answer(std::string(70'000, 'a')), "parse");
+  EXPECT_EQ(answer("{}\n"), "request");
+  EXPECT_EQ(answer("[]\n"), "request");
+  EXPECT_EQ(answer("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\\u0000\"}\n"), "method");
+  EXPECT_EQ(answer("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\",\"params\":{\"protocol\":-1}}\n"), "invalid");
+  // A line that fills the limit exactly is fine.
+  std::string longest = R"({"jsonrpc":"2.0","id":1,"method":"ping"})";
+  longest += std::string(65'535 - longest.size(), ' ') + "\n";
+  EXPECT_EQ(answer(longest), "");
+  EXPECT_EQ(stats(daemon)["sessions"], 0);
+}
+
+TEST(Daemon, AnswersPipelinedRequestsInOrder) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  RawControl control(daemon.socket());
+  std::string text;
+  for (int i = 0; i < 300; ++i)
+    text += R"({"jsonrpc":"2.0","id":)" + std::to_string(i) +
+            R"(,"method":"ping"})"
+            "\n";
+  control.send(text);
+  for (int i = 0; i < 300; ++i) ASSERT_EQ(control.receive().document["id"], i);
+}
+
+TEST(Daemon, ListsComeInPagesThatFitALine) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  RawControl control(daemon.socket());
+  control.hello();
+  constexpr int kTopics = 400;
+  for (int i = 0; i < kTopics; ++i)
+    ASSERT_FALSE(
+        control.request("subscriber.open", {{"topic", "a/long/name/of/a/topic/" + std::to_string(i)}}).failed());
+  std::size_t seen = 0;
+  int pages = 0;
+  json after = nullptr;
+  do {
+    const json page = control.request("topics", {{"limit", 500}, {"after", after}}).result();
+    EXPECT_LE(page.dump().size(), 65'536U);
+    seen += page["topics"].size();
+    after = page["next"];
+    ++pages;
+  } while (!after.is_null());
+  EXPECT_EQ(seen, static_cast<std::size_t>(kTopics));
+  EXPECT_GT(pages, 1) << "a page ends where the line does";
+}
+
+TEST(Daemon, AKilledSubscriberIsOffTheRosterAtOnce) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  RawControl control(daemon.socket());
+  control.hello();
+  const Reply opened = control.request("publisher.open", {{"topic", "t"}});
+  const pid_t reader = spawn_reader(daemon, true);
+  const auto readers = [&] {
+    return control.request("topics", {{"name", "t"}}).result()["topics"][0]["lanes"][0]["readers"].get<int>();
+  };
+  EXPECT_EQ(readers(), 1);
+  ::kill(reader, SIGKILL);
+  EXPECT_TRUE(eventually([&] { return readers() == 0; }));
+  ::waitpid(reader, nullptr, 0);
+  EXPECT_EQ(stats(daemon)["sessions"], 1);
+}
+
+TEST(Daemon, AHangUpOfALiveProcessKeepsItsSession) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  {
+    RawControl control(daemon.socket());
+    control.hello();
+  }
+  RawControl other(daemon.socket());
+  EXPECT_TRUE(eventually([&] { return other.request("sessions").result()["sessions"][0]["connected"] == false; }));
+  EXPECT_EQ(stats(daemon)["sessions"], 1);
+}
+
+TEST(Daemon, AKilledPublishersLaneIsAborted) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const pid_t writer = ::fork();
+  if (writer == 0) {
+    RawControl control(daemon.socket());
+    control.hello();
+    (void)control.request("publisher.open", {{"topic", "t"}});
+    ::kill(::getpid(), SIGKILL);
+  }
+  ::waitpid(writer, nullptr, 0);
+  RawControl control(daemon.socket());
+  EXPECT_TRUE(eventually([&] {
+    const json topics = control.request("topics").result()["topics"];
+    return !topics.empty() && topics[0]["lanes"][0]["state"] == "aborted";
+  }));
+}
+
+TEST(Daemon, ANewOneSweepsAndKeepsWhatLives) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const pid_t reader = spawn_reader(daemon, true);
+  {
+    RawControl dead(daemon.socket());
+    dead.hello();
+    (void)dead.request("publisher.open", {{"topic", "t"}});
+  }
+  EXPECT_EQ(daemon.shm_files().size(), 6U);
+  EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  // This process holds no lock: its session counts as dead. The reader's session and bells stay.
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const json after = stats(daemon);
+  EXPECT_EQ(after["epoch"], 2);
+  EXPECT_EQ(after["swept_segments"], 4);
+  EXPECT_EQ(daemon.shm_files().size(), 3U);
+  RawControl control(daemon.socket());
+  EXPECT_EQ(control.hello().result()["session"], 3) << "ids are never given again";
+  ::kill(reader, SIGKILL);
+  EXPECT_TRUE(eventually([&] { return daemon.shm_files().size() == 3U; })) << "roster, and ours";
+  ::waitpid(reader, nullptr, 0);
+}
+
+TEST(Daemon, TerminationRemovesWhatLiveSessionsOfEarlierOnesHold) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const pid_t reader = spawn_reader(daemon, false);
+  EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(daemon.shm_files().size(), 3U);
+  EXPECT_EQ(daemon.stop(SIGTERM), 0);
+  EXPECT_TRUE(daemon.shm_files().empty());
+  ::kill(reader, SIGKILL);
+  ::waitpid(reader, nullptr, 0);
+}
+
+TEST(Daemon, SetsADamagedRegistryAside) {
+  DaemonProcess daemon;
+  std::filesystem::create_directory(daemon.directory().file("run"));
+  daemon.directory().write("run/" + daemon.instance() + ".db", std::string(10'000, 'x'));
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(stats(daemon)["epoch"], 1);
+  EXPECT_NE(daemon.log().find(".aside"), std::string::npos);
+}
+
+TEST(Daemon, RefusesAFileThatIsNoSocket) {
+  DaemonProcess daemon;
+  std::filesystem::create_directory(daemon.directory().file("run"));
+  daemon.directory().write("run/" + daemon.instance() + ".sock", "precious");
+  EXPECT_FALSE(daemon.start());
+  EXPECT_NE(daemon.log().find("no socket"), std::string::npos) << daemon.log();
+  EXPECT_TRUE(std::filesystem::exists(daemon.socket()));
+}
+
+TEST(Daemon, MoreThanTheMachineHasIsNoMemory) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  RawControl control(daemon.socket());
+  control.hello();
+  const std::uint64_t huge = std::uint64_t{1} << 43;
+  for (const char* backing : {"named", "sealed"}) {
+    const json opened = control
+                            .request("publisher.open",
+                                     {{"topic", backing}, {"options", {{"bytes_max", 2 * huge}, {"backing", backing}}}})
+                            .result();
+    const Reply grown = control.request("lane.grow", {{"handle", opened["handle"]}, {"bytes", huge}});
+    EXPECT_EQ(error_of(grown), "no_memory");
+    EXPECT_EQ(grown.document["error"]["data"]["asked_bytes"], huge);
+    EXPECT_LT(grown.document["error"]["data"]["free_bytes"], huge);
+    const Reply fits = control.request("lane.grow", {{"handle", opened["handle"]}, {"bytes", 65'536}});
+    EXPECT_EQ(fits.result()["size"], 8192 + 65'536);
+  }
+}
+
+TEST(Daemon, LargeGrowthIsMadeOfParts) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  RawControl control(daemon.socket());
+  control.hello();
+  const json opened = control.request("publisher.open", {{"topic", "t"}}).result();
+  const std::uint64_t bytes = std::uint64_t{192} << 20;
+  const Reply grown = control.request("lane.grow", {{"handle", opened["handle"]}, {"bytes", bytes}});
+  EXPECT_EQ(grown.result()["size"], 8192 + bytes);
+}
+
+// Running out of descriptors is an answer, never an exit, and it passes.
+TEST(Daemon, WithoutDescriptorsItSaysBusy) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start({}, 48)) << daemon.log();
+  RawControl control(daemon.socket());
+  control.hello();
+  std::vector<std::uint64_t> handles;
+  Reply reply;
+  while (true) {
+    ASSERT_LT(handles.size(), 48U);
+    reply = control.request("publisher.open", {{"topic", "t"}, {"options", {{"backing", "sealed"}, {"linger_ms", 0}}}});
+    if (reply.failed()) break;
+    handles.push_back(reply.result()["handle"]);
+  }
+  EXPECT_EQ(error_of(reply), "busy");
+  for (const std::uint64_t handle : handles) EXPECT_FALSE(control.request("close", {{"handle", handle}}).failed());
+  RawControl again(daemon.socket());
+  EXPECT_FALSE(again.request("ping").failed());
+  EXPECT_FALSE(control.request("publisher.open", {{"topic", "t"}, {"options", {{"backing", "sealed"}}}}).failed());
+  EXPECT_EQ(daemon.stop(SIGTERM), 0);
+}
+
+TEST(Daemon, ConnectionsOfAUidAreBounded) {
+  DaemonProcess daemon;
+  const std::string config = daemon.directory().write("c.toml", "[limits]\nconnections_per_uid = 3\n");
+  ASSERT_TRUE(daemon.start({"--config", config})) << daemon.log();
+  std::vector<RawControl> held;
+  for (int i = 0; i < 3; ++i) {
+    held.emplace_back(daemon.socket());
+    EXPECT_FALSE(held.back().request("ping").failed());
+  }
+  RawControl extra(daemon.socket());
+  const Reply greeting = extra.receive();
+  EXPECT_EQ(error_of(greeting), "busy");
+  EXPECT_EQ(greeting.document["error"]["data"]["limit"], 3);
+  EXPECT_TRUE(extra.closed_by_broker());
+  EXPECT_FALSE(held.back().request("ping").failed()) << "those that are there are served";
+}
+
+TEST(Daemon, IdleMeansIdle) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  RawControl control(daemon.socket());
+  control.hello();
+  (void)control.request("subscriber.open", {{"topic", "t"}});
+  const auto switches = [&] {
+    std::ifstream status("/proc/" + std::to_string(daemon.pid()) + "/status");
+    std::string line;
+    long sum = 0;
+    while (std::getline(status, line))
+      if (line.find("voluntary_ctxt_switches") != std::string::npos) sum += std::stol(line.substr(line.find(':') + 1));
+    return sum;
+  };
+  // It goes to sleep after its last answer; from then on nothing wakes it. A timer would, within this time.
+  long before = -1;
+  EXPECT_TRUE(eventually([&] { return std::exchange(before, switches()) == switches(); }));
+  const integration::Descriptor process(static_cast<int>(::syscall(SYS_pidfd_open, daemon.pid(), 0)));
+  pollfd ended{process.get(), POLLIN, 0};
+  EXPECT_EQ(::poll(&ended, 1, 1'200), 0);
+  EXPECT_LE(switches() - before, 1);
+}
+
+}  // namespace
+}  // namespace holdfast::daemon
