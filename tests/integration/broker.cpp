@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+#include "tests/integration/broker.hpp"
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "tests/integration/process.hpp"
+
+namespace holdfast::integration {
+
+namespace {
+
+std::string make_directory() {
+  std::string name = "/tmp/holdfast-test-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) throw Broken("mkdtemp");
+  ::chmod(name.c_str(), 0755);  // the tests of other users reach the socket
+  return name;
+}
+
+std::string fresh_instance() {
+  static std::atomic<int> next{0};
+  return "it-" + std::to_string(::getpid()) + "-" + std::to_string(next++);
+}
+
+Descriptor open_notify(const std::string& path) {
+  Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size());
+  ::unlink(path.c_str());
+  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    throw Broken(std::string("bind ") + path + ": " + std::strerror(errno));
+  return socket;
+}
+
+[[noreturn]] void become_broker(char* const* arguments, char* const* environment, int log, pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(1);
+  ::dup2(log, STDOUT_FILENO);
+  ::dup2(log, STDERR_FILENO);
+  ::execve(HOLDFASTD, arguments, environment);
+  ::_exit(127);
+}
+
+// Our environment, without what would tell the broker to be another one.
+std::vector<std::string> broker_environment(const std::string& notify) {
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    if (text.rfind("HOLDFAST_", 0) != 0 && text.rfind("NOTIFY_SOCKET=", 0) != 0 && text.rfind("LISTEN_", 0) != 0 &&
+        text.rfind("WATCHDOG_", 0) != 0)
+      environment.push_back(text);
+  }
+  environment.push_back("NOTIFY_SOCKET=" + notify);
+  return environment;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> raw;
+  for (std::string& text : texts) raw.push_back(text.data());
+  raw.push_back(nullptr);
+  return raw;
+}
+
+}  // namespace
+
+PrivateBroker::PrivateBroker(const std::string& configuration)
+    : directory_(make_directory()),
+      instance_(fresh_instance()) {
+  if (!configuration.empty()) {
+    configuration_ = directory_ + "/holdfast.toml";
+    std::ofstream(configuration_) << configuration;
+  }
+  try {
+    start();
+  } catch (...) {
+    std::filesystem::remove_all(directory_);
+    throw;
+  }
+}
+
+PrivateBroker::~PrivateBroker() {
+  try {
+    if (!running()) start();  // it sweeps what is left
+    const int status = stop();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "holdfastd ended with wait status " << status;
+    const auto left = shm_files();
+    EXPECT_TRUE(left.empty()) << left.size() << " files left in /dev/shm, such as " << left.front();
+    for (const std::string& file : left) std::filesystem::remove("/dev/shm/" + file);
+  } catch (const std::exception& error) {
+    ADD_FAILURE() << "the broker's end: " << error.what();
+    if (running()) kill();
+  }
+  if (::testing::Test::HasFailure()) std::fprintf(stderr, "---- the broker's log\n%s----\n", log().c_str());
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_, ignored);
+}
+
+void PrivateBroker::start() {
+  const std::string notify_path = directory_ + "/notify";
+  const Descriptor notify = open_notify(notify_path);
+  std::vector<std::string> arguments{"holdfastd", "--instance", instance_, "--runtime-dir", directory_};
+  if (!configuration_.empty()) arguments.insert(arguments.end(), {"--config", configuration_});
+  auto environment = broker_environment(notify_path);
+  const auto raw_arguments = pointers(arguments);
+  const auto raw_environment = pointers(environment);
+  const Descriptor log(::open((directory_ + "/log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  const pid_t parent = ::getpid();
+  pid_ = ::fork();
+  if (pid_ < 0) throw Broken("fork");
+  if (pid_ == 0) become_broker(raw_arguments.data(), raw_environment.data(), log.get(), parent);
+  pidfd_ = open_pidfd(pid_);
+  wait_until_ready(notify.get());
+}
+
+void PrivateBroker::wait_until_ready(int notify) {
+  while (true) {
+    pollfd either[2] = {{notify, POLLIN, 0}, {pidfd_.get(), POLLIN, 0}};
+    const auto ms = static_cast<int>(std::chrono::duration_cast<milliseconds>(kSoon).count());
+    const int polled = ::poll(either, 2, ms);
+    if (polled < 0 && errno == EINTR) continue;
+    if (polled <= 0 || (either[0].revents == 0 && either[1].revents != 0)) {
+      kill();
+      throw Broken(std::string(polled <= 0 ? "holdfastd does not get ready" : "holdfastd ended") + ":\n" + log());
+    }
+    char text[4096];
+    const ssize_t n = ::recv(notify, text, sizeof text, 0);
+    if (n > 0 && std::string(text, static_cast<std::size_t>(n)).find("READY=1") != std::string::npos) return;
+  }
+}
+
+void PrivateBroker::kill() {
+  ::kill(pid_, SIGKILL);
+  wait_for_exit(pidfd_.get(), pid_);
+  pid_ = -1;
+}
+
+int PrivateBroker::stop() {
+  ::kill(pid_, SIGTERM);
+  const int status = wait_for_exit(pidfd_.get(), pid_);
+  pid_ = -1;
+  return status;
+}
+
+Client PrivateBroker::client(const char* name) const {
+  ClientOptions options;
+  options.socket = socket();
+  options.name = name;
+  return Client::connect_or_throw(options);
+}
+
+nlohmann::json PrivateBroker::request(const char* method, const nlohmann::json& params) const {
+  return RawControl(socket()).request(method, params).result();
+}
+
+nlohmann::json PrivateBroker::topic(const std::string& name) const {
+  const nlohmann::json topics = request("topics", {{"name", name}})["topics"];
+  if (topics.size() != 1) throw Broken("topic " + name + " is not there");
+  return topics[0];
+}
+
+std::vector<std::string> PrivateBroker::shm_files() const {
+  std::vector<std::string> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
+    if (entry.path().filename().string().rfind("holdfast." + instance_ + ".", 0) == 0)
+      found.push_back(entry.path().filename().string());
+  return found;
+}
+
+std::uint64_t PrivateBroker::shm_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const std::string& file : shm_files()) {
+    struct stat status{};
+    if (::stat(("/dev/shm/" + file).c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+  }
+  return bytes;
+}
+
+std::string PrivateBroker::log() const {
+  std::ostringstream text;
+  text << std::ifstream(directory_ + "/log").rdbuf();
+  return text.str();
+}
+
+nlohmann::json resources(const PrivateBroker& broker) {
+  const nlohmann::json stats = broker.stats();
+  nlohmann::json counts;
+  for (const char* name : {"sessions", "topics", "lanes", "publishers", "subscribers", "segments", "segment_bytes"})
+    counts[name] = stats.at(name);
+  return counts;
+}
+
+}  // namespace holdfast::integration

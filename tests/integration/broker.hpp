@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+//
+// A broker of the test's own: an instance name nobody else uses, a runtime directory made for it, nothing left afterwards.
+//
+// The destructor checks what every test must leave behind: a broker that ends by itself on SIGTERM, and no file of its
+// instance in /dev/shm. Declare it before the clients, so that they go first.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+#include <nlohmann/json.hpp>
+
+#include "holdfast/holdfast.hpp"
+#include "tests/integration/control.hpp"
+#include "tests/integration/descriptor.hpp"
+
+namespace holdfast::integration {
+
+class PrivateBroker {
+ public:
+  // `configuration`: the text of a configuration file; empty: none.
+  explicit PrivateBroker(const std::string& configuration = {});
+  PrivateBroker(const PrivateBroker&) = delete;
+  PrivateBroker& operator=(const PrivateBroker&) = delete;
+  ~PrivateBroker();
+
+  // Starts holdfastd and waits until it says that it is ready. Requires: not running.
+  void start();
+  // SIGKILL, and it is gone when this returns.
+  void kill();
+  // SIGTERM: its exit status, once it has ended.
+  int stop();
+  bool running() const { return pid_ > 0; }
+  pid_t pid() const { return pid_; }
+
+  const std::string& instance() const { return instance_; }
+  const std::string& directory() const { return directory_; }
+  std::string socket() const { return directory_ + "/" + instance_ + ".sock"; }
+
+  Client client(const char* name = "test") const;
+  // One request of a connection of its own.
+  nlohmann::json request(const char* method, const nlohmann::json& params = nlohmann::json::object()) const;
+  nlohmann::json stats() const { return request("stats"); }
+  // The topic as `topics` lists it.
+  nlohmann::json topic(const std::string& name) const;
+
+  // Files of this instance in /dev/shm.
+  std::vector<std::string> shm_files() const;
+  std::uint64_t shm_bytes() const;
+  std::string log() const;
+
+ private:
+  void wait_until_ready(int notify);
+
+  std::string directory_;
+  std::string instance_;
+  std::string configuration_;
+  pid_t pid_ = -1;
+  Descriptor pidfd_;
+};
+
+// What a failed request must not change: compare before and after.
+nlohmann::json resources(const PrivateBroker& broker);
+
+}  // namespace holdfast::integration
