@@ -20,7 +20,11 @@ if(TARGET holdfast)
 endif()
 
 if(HOLDFAST_BUILD_DAEMON)
-  configure_file(systemd/holdfastd.service.in ${PROJECT_BINARY_DIR}/holdfastd.service @ONLY)
+  # A unit names its program by its full path, which only the installation knows.
+  install(CODE "
+    set(HOLDFASTD \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/holdfastd\")
+    configure_file(\"${PROJECT_SOURCE_DIR}/systemd/holdfastd.service.in\"
+                   \"${PROJECT_BINARY_DIR}/holdfastd.service\" @ONLY)" COMPONENT runtime)
   install(FILES ${PROJECT_BINARY_DIR}/holdfastd.service systemd/holdfastd.socket
           DESTINATION lib/systemd/system COMPONENT runtime)
   install(FILES systemd/holdfast.sysusers RENAME holdfast.conf DESTINATION lib/sysusers.d COMPONENT runtime)
