@@ -31,6 +31,16 @@ std::size_t number_in(const char* variable) {
   return number;
 }
 
+Screen screen_at(int fd) {
+  winsize size{};
+  if (::ioctl(fd, TIOCGWINSZ, &size) != 0) size = {};
+  std::size_t columns = number_in("COLUMNS");
+  std::size_t rows = number_in("LINES");
+  if (columns == 0) columns = size.ws_col != 0 ? size.ws_col : 80;
+  if (rows == 0) rows = size.ws_row != 0 ? size.ws_row : 24;
+  return {columns, rows};
+}
+
 }  // namespace
 
 void write_out(const void* bytes, std::size_t count) {
@@ -59,7 +69,9 @@ void say(std::string_view text) {
 void print_json(nlohmann::json object) { print(line_of(std::move(object))); }
 
 void print_failure(const Failed& failure, bool json) {
-  if (!json) return say("holdfast: " + printable(failure.what()));
+  if (!json)
+    return say(wrapped("holdfast: " + printable(failure.what()), 0,
+                       is_terminal(STDERR_FILENO) ? screen_at(STDERR_FILENO).columns : 0));
   const std::string line =
       line_of({{"error", failure.error()}, {"message", failure.what()}, {"exit", static_cast<int>(failure.exit())}});
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
@@ -67,14 +79,6 @@ void print_failure(const Failed& failure, bool json) {
 
 bool is_terminal(int fd) { return ::isatty(fd) == 1; }
 
-Screen screen() {
-  winsize size{};
-  if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) size = {};
-  std::size_t columns = number_in("COLUMNS");
-  std::size_t rows = number_in("LINES");
-  if (columns == 0) columns = size.ws_col != 0 ? size.ws_col : 80;
-  if (rows == 0) rows = size.ws_row != 0 ? size.ws_row : 24;
-  return {columns, rows};
-}
+Screen screen() { return screen_at(STDOUT_FILENO); }
 
 }  // namespace holdfast::cli

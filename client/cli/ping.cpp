@@ -152,20 +152,20 @@ void report(const Context& context, const char* what, std::vector<std::int64_t> 
     return;
   }
   const std::string name = what;
-  print(name + std::string(10 - name.size(), ' ') + "p50 " + human_ns(p50) + "  p90 " + human_ns(p90) + "  (" +
-        counted(times.size(), "round trip") + ", " + how + ")\n");
+  print(name + std::string(10 - name.size(), ' ') + "p50 " + human_ns(p50) + "  p90 " + human_ns(p90) + "  of " +
+        std::to_string(times.size()) + ": " + how + "\n");
 }
 
 int ping(const Context& context, const Options& options) {
   Control control(context);
   const nlohmann::json broker = control.request("ping");
   if (!context.json)
-    print("broker    " + printable(text(broker, "version")) + " at " + printable(control.path()) + ", instance " +
-          printable(text(broker, "instance")) + ", epoch " + std::to_string(number(broker, "epoch")) + ", up " +
-          human_age(number(broker, "uptime_ms")) + "\n");
-  report(context, "control", control_times(control, options.count), "one request and its reply");
+    print("broker    " + printable(text(broker, "version")) + ", instance " + printable(text(broker, "instance")) +
+          ", epoch " + std::to_string(number(broker, "epoch")) + ", up " + human_age(number(broker, "uptime_ms")) +
+          "\nsocket    " + printable(control.path()) + "\n");
+  report(context, "control", control_times(control, options.count), "a request and its reply");
   report(context, "data", data_times(context, options),
-         counted(options.bytes, "byte") + (options.spin ? ", both sides spinning" : ", both sides asleep"));
+         counted(options.bytes, "byte") + " there and back, " + (options.spin ? "spinning" : "sleeping in between"));
   return 0;
 }
 

@@ -328,7 +328,7 @@ class Lists(CliTest):
     def test_ping(self):
         broker = self.run_cli("ping", "--count", "20").stdout.decode().splitlines()
         self.assertIn(self.broker.instance, broker[0])
-        self.assertEqual([line.split()[0] for line in broker], ["broker", "control", "data"])
+        self.assertEqual([line.split()[0] for line in broker], ["broker", "socket", "control", "data"])
         for arguments in ([], ["--bytes", "0"], ["--bytes", "100000"], ["--spin"]):
             control, data = self.lines("ping", "--count", "20", *arguments)
             self.assertEqual((control["path"], data["path"]), ("control", "data"))
@@ -850,8 +850,8 @@ class Screen(CliTest):
         def own_terminal():
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        process = self.start_cli(*arguments, stdin=side, stdout=side, stderr=side, preexec_fn=own_terminal)
         before = termios.tcgetattr(side)
+        process = self.start_cli(*arguments, stdin=side, stdout=side, stderr=side, preexec_fn=own_terminal)
         self.addCleanup(os.close, main)
         self.addCleanup(os.close, side)
         return process, main, side, before
@@ -865,14 +865,14 @@ class Screen(CliTest):
             seen += os.read(main, 65536)
         return seen
 
-    def shown(self, *arguments, **options):
+    def shown(self, *arguments, status=0, **options):
         """The lines of a command that ends."""
         process, main, _, _ = self.on_terminal(*arguments, **options)
         seen = b""
         while process.poll() is None or select.select([main], [], [], 0)[0]:
             if select.select([main], [], [], 0.05)[0]:
                 seen += os.read(main, 65536)
-        self.assertEqual(process.returncode, 0, seen)
+        self.assertEqual(process.returncode, status, seen)
         return seen.decode().replace("\r\n", "\n").splitlines()
 
     def test_tables_fit_80_columns(self):
@@ -883,13 +883,15 @@ class Screen(CliTest):
         publisher.stdin.write(b"x\n" * 1000)
         publisher.stdin.flush()
         for arguments in (["ls"], ["ls", "--sessions"], ["ls", "--segments"], ["holders"], ["doctor"],
-                          ["top", "--once", "--interval", "0.05"]):
+                          ["info", name], ["top", "--once", "--interval", "0.05"]):
             for line in self.shown(*arguments):
                 line = re.sub("\x1b\\[[0-9;]*m", "", line)
-                if "/" in line and " " not in line.strip():
-                    continue  # one long path
+                if name in line or ("/" in line and " " not in line.strip()):
+                    continue  # asked for, or one long path
                 self.assertLessEqual(len(line), 80, arguments)
         self.assertIn("…", "".join(self.shown("ls")))
+        for line in self.shown("ping", "--count", "20") + self.shown("info", "no/" + name, status=6):
+            self.assertLessEqual(len(line), max(80, len(name) + 10))
         self.assertIsNone(subscriber.poll())
 
     def test_a_sample_on_a_terminal_is_hex(self):

@@ -29,6 +29,7 @@ constexpr std::int64_t kSecond = 1'000'000'000;
 constexpr std::int64_t kLong = 60 * kSecond;
 constexpr std::int64_t kShort = 2'000'000;
 constexpr int kRingingRoundsMax = 5000;
+constexpr int kFullRoundsMax = 300;
 
 class Torn : public std::runtime_error {
  public:
@@ -266,8 +267,8 @@ class SubscriberScript {
   // The publisher waits for us, again and again, and we make room.
   void hold_the_publisher_back() {
     const std::uint64_t before = trap().count(At::kRingDisarm);
-    const int rounds = rings_to_come() ? 300 : 20;
-    for (int i = 0; i < rounds && trap().count(At::kRingDisarm) < before + 2; ++i) {
+    const int rounds = rings_to_come() ? kFullRoundsMax : 20;
+    for (int i = 0; i < rounds && (rings_to_come() || trap().count(At::kRingDisarm) < before + 2); ++i) {
       call({{"fill", true}});
       hf_view view;
       check(hf_take(subscriber_, &view), "take from a full ring");

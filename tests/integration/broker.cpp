@@ -49,7 +49,7 @@ Descriptor open_notify(const std::string& path) {
 }
 
 [[noreturn]] void become_broker(char* const* arguments, char* const* environment, int log, pid_t parent) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // so that it leaves nothing when the test is killed
   if (::getppid() != parent) ::_exit(1);
   ::dup2(log, STDOUT_FILENO);
   ::dup2(log, STDERR_FILENO);

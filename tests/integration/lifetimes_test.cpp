@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "tests/integration/broker.hpp"
@@ -202,6 +203,44 @@ TEST(Lifetimes, DescriptorsAreNotInheritedByNewPrograms) {
   hf_view_release(&handles.view);
   hf_publisher_close(handles.publisher);
   hf_loan_drop(&handles.loan);
+  hf_subscriber_close(handles.subscriber);
+  hf_client_close(handles.client);
+}
+
+TEST(Lifetimes, NoDescriptorsLeftIsAnErrorThatSaysSo) {
+  PrivateBroker broker;
+  Handles handles = open_all(broker, "descriptors");
+  const std::size_t descriptors = open_descriptors();
+  const std::size_t mappings = mapping_count();
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{3, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  hf_client_options options{};
+  options.struct_size = sizeof options;
+  const std::string socket = broker.socket();
+  options.socket = socket.c_str();
+  hf_client* client = nullptr;
+  const int connected = hf_client_open(&options, &client);
+  const std::string connecting = hf_last_error();
+  hf_publisher* publisher = nullptr;
+  const int opened = hf_publisher_open(handles.client, "descriptors/more", nullptr, &publisher);
+  const std::string opening = hf_last_error();
+  // What is open needs none.
+  EXPECT_EQ(hf_loan_publish(&handles.loan, 0), HF_OK);
+  hf_view view;
+  EXPECT_EQ(hf_take(handles.subscriber, &view), HF_OK);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_LT(connected, 0);
+  EXPECT_NE(connecting.find("open files"), std::string::npos) << connecting;
+  EXPECT_LT(opened, 0);
+  EXPECT_NE(opening.find("descriptors"), std::string::npos) << opening;
+  EXPECT_EQ(client, nullptr);
+  EXPECT_EQ(publisher, nullptr);
+  EXPECT_LE(open_descriptors(), descriptors);
+  EXPECT_EQ(mapping_count(), mappings);
+  for (hf_view* held : {&view, &handles.view}) hf_view_release(held);
+  hf_publisher_close(handles.publisher);
   hf_subscriber_close(handles.subscriber);
   hf_client_close(handles.client);
 }

@@ -2,6 +2,7 @@
 //
 // Readers cannot harm writers: what an attacker can try on a mapping and a descriptor that the broker gave it. Named segments
 // hold against every other user, sealed ones against everybody, root included.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -152,6 +153,16 @@ PublisherOptions backed_by(int backing) {
   PublisherOptions options;
   options.backing = backing;
   return options;
+}
+
+// The attacks themselves: on a file that nobody protects each of them works.
+TEST(Protection, AttacksWorkWhereNothingIsProtected) {
+  const Descriptor open(::memfd_create("holdfast-test", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(open.get(), 65536), 0);
+  const json worked = attack(open.get(), false);
+  for (const char* one : {"mprotect", "MADV_REMOVE", "ftruncate", "punching", "writing", "mapping writable",
+                          "/proc/self/fd: truncate", "/proc/self/fd: writing", "the file is shorter"})
+    EXPECT_NE(std::find(worked.begin(), worked.end(), one), worked.end()) << one << " is not among " << worked;
 }
 
 TEST(Protection, ReadersMappingCannotBeMadeWritable) {

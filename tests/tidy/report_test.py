@@ -19,8 +19,9 @@ MISSING = '<testcase name="Gone" status="notrun"><skipped message="Unable to fin
 
 
 class ReportTest(unittest.TestCase):
-    def report(self, cases, steps=""):
+    def report(self, cases, steps="", log=""):
         with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "release.log").write_text(log)
             pathlib.Path(folder, "release.xml").write_text(SUITE.format("".join(cases)))
             pathlib.Path(folder, "steps.tsv").write_text(steps)
             run = subprocess.run([sys.executable, REPORT, folder], stdout=subprocess.PIPE, text=True)
@@ -38,6 +39,12 @@ class ReportTest(unittest.TestCase):
         status, lines = self.report([PASSED, FAILED, MISSING], "failed\tdev: build\tstatus 1\n")
         self.assertEqual((status, lines[-1]), (1, "1 passed, 3 failed"))
         self.assertIn("FAILED  release: Gone: Unable to find executable", lines)
+
+    def test_a_second_try_is_named(self):
+        log = ("1/1 Test #7: Lane.Good ........***Failed    0.10 sec\n"
+               "    Test #7: Lane.Good ........   Passed    0.10 sec\n")
+        self.assertEqual(self.report([PASSED], log=log), (0, [
+            "RETRIED  release: Lane.Good: passed only when it was run again", "1 passed, 0 failed"]))
 
     def test_nothing_passed_is_no_success(self):
         self.assertEqual(self.report([])[0], 1)
