@@ -54,6 +54,10 @@ inline void pause() {
 }
 
 // The processes check what they hand each other: a fast wrong answer is not a result.
-void require(bool holds, const char* what);
+[[noreturn]] void wrong(const char* what);
+inline void require(bool holds, const char* what) {
+  if (!holds) [[unlikely]]
+    wrong(what);
+}
 
 }  // namespace holdfast::bench

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <string>
@@ -118,7 +117,7 @@ void round_trip(const Publisher& publisher, const Subscriber& subscriber, const 
       in_turns(deadline, [&](std::int64_t turn_ns) { return hf_take_wait(subscriber.get(), turn_ns, &view.view); });
   if (checked(result) == HF_TIMEOUT) no_answer();
   if (result != HF_OK || view.view.bytes != payload.size() ||
-      std::memcmp(hf_view_data(&view.view), payload.data(), payload.size()) != 0)
+      !std::equal(payload.begin(), payload.end(), static_cast<const char*>(hf_view_data(&view.view))))
     throw Failed(Exit::kFailure, "corrupt", "a sample came back as another one; run holdfast doctor, and report this");
 }
 

@@ -95,6 +95,56 @@ void fill(const shm::Attribute& from, hf_attribute& to) {
   to.count = from.count;
 }
 
+// ---- the long ways of the data path, out of the way of the short ones: those have no frame of their own --------------
+
+[[gnu::noinline]] int loan_long(hf_publisher* publisher, std::uint64_t bytes, std::uint32_t attribute_bytes,
+                                std::int64_t timeout_ns, hf_loan* loan) {
+  if (publisher == nullptr || loan == nullptr) return null_argument(publisher == nullptr ? "publisher" : "loan");
+  return guarded([&] { return publisher->loan(bytes, attribute_bytes, timeout_ns, *loan); });
+}
+
+[[gnu::noinline]] int publish_loan_long(hf_loan* loan, std::int64_t timeout_ns) {
+  if (loan == nullptr) return null_argument("loan");
+  hf_publisher* publisher = loan->publisher;
+  if (publisher == nullptr) return fail(HF_E_CLOSED, "this loan is already published or dropped");
+  return guarded([&] { return publisher->publish_loan(*loan, timeout_ns); });
+}
+
+[[gnu::noinline]] int publish_long(hf_publisher* publisher, const void* payload, std::uint64_t bytes,
+                                   std::int64_t timeout_ns) {
+  if (publisher == nullptr || (payload == nullptr && bytes != 0))
+    return null_argument(publisher == nullptr ? "publisher" : "payload");
+  return guarded([&] { return publisher->publish_copy(payload, bytes, nullptr, 0, 0, timeout_ns); });
+}
+
+[[gnu::noinline]] int ring(hf_publisher* publisher) {
+  return guarded([&] {
+    publisher->ring_sleepers();
+    return HF_OK;
+  });
+}
+
+[[gnu::noinline]] int take_long(hf_subscriber* subscriber, hf_view* view) {
+  if (subscriber == nullptr || view == nullptr) return null_argument(subscriber == nullptr ? "subscriber" : "view");
+  return guarded([&] { return subscriber->take(*view); });
+}
+
+[[gnu::noinline]] int made_room(LaneView* lane) {
+  return guarded([&] {
+    lane->made_room();
+    return HF_OK;
+  });
+}
+
+[[gnu::noinline]] int take_chunk(hf_subscriber* subscriber, LaneView& lane, const shm::Slot& slot, std::uint64_t size,
+                                 hf_view* view) {
+  if (lane.held() >= lane.held_max() || !lane.reader().take_chunk(slot, size, [&](const shm::Taken& taken) {
+        fill_chunk_view(lane, taken, *view);
+      })) [[unlikely]]
+    return take_long(subscriber, view);
+  return lane.writer_waits() ? made_room(&lane) : HF_OK;
+}
+
 }  // namespace
 
 extern "C" {
@@ -202,9 +252,9 @@ void hf_publisher_close(hf_publisher* publisher) {
 
 int hf_publisher_loan(hf_publisher* publisher, uint64_t bytes, uint32_t attribute_bytes, int64_t timeout_ns,
                       hf_loan* loan) {
-  if (publisher == nullptr || loan == nullptr) [[unlikely]]
-    return null_argument(publisher == nullptr ? "publisher" : "loan");
-  return guarded([&] { return publisher->loan(bytes, attribute_bytes, timeout_ns, *loan); });
+  if (publisher != nullptr && loan != nullptr && publisher->loan_quick(bytes, attribute_bytes, *loan)) [[likely]]
+    return HF_OK;
+  return loan_long(publisher, bytes, attribute_bytes, timeout_ns, loan);
 }
 
 int hf_loan_set_attributes(hf_loan* loan, const void* encoded, uint32_t bytes) {
@@ -214,8 +264,10 @@ int hf_loan_set_attributes(hf_loan* loan, const void* encoded, uint32_t bytes) {
 }
 
 int hf_loan_publish(hf_loan* loan, int64_t timeout_ns) {
-  std::size_t published = 0;
-  return hf_loan_publish_batch(loan, 1, timeout_ns, &published);
+  hf_publisher* publisher = loan != nullptr ? loan->publisher : nullptr;
+  if (publisher == nullptr || !publisher->quick() || !publisher->good(*loan)) [[unlikely]]
+    return publish_loan_long(loan, timeout_ns);
+  return publisher->publish_good(*loan) ? ring(publisher) : HF_OK;
 }
 
 int hf_loan_publish_batch(hf_loan* loans, size_t count, int64_t timeout_ns, size_t* published) {
@@ -241,12 +293,9 @@ void hf_loan_drop(hf_loan* loan) {
 }
 
 int hf_publish(hf_publisher* publisher, const void* payload, uint64_t bytes, int64_t timeout_ns) {
-  if (publisher == nullptr || (payload == nullptr && bytes != 0)) [[unlikely]]
-    return null_argument(publisher == nullptr ? "publisher" : "payload");
-  return guarded([&] {
-    return bytes <= shm::kInlineBytesMax ? publisher->publish_inline(payload, bytes, 0, timeout_ns)
-                                         : publisher->publish_copy(payload, bytes, nullptr, 0, 0, timeout_ns);
-  });
+  if (publisher == nullptr || payload == nullptr || bytes != shm::kInlineBytesMax || !publisher->quick()) [[unlikely]]
+    return publish_long(publisher, payload, bytes, timeout_ns);
+  return publisher->publish_quick(payload) ? ring(publisher) : HF_OK;
 }
 
 int hf_publish_with(hf_publisher* publisher, const void* payload, uint64_t bytes, const void* attributes,
@@ -322,9 +371,22 @@ void hf_subscriber_close(hf_subscriber* subscriber) {
 }
 
 int hf_take(hf_subscriber* subscriber, hf_view* view) {
-  if (subscriber == nullptr || view == nullptr) [[unlikely]]
-    return null_argument(subscriber == nullptr ? "subscriber" : "view");
-  return guarded([&] { return subscriber->take(*view); });
+  LaneView* const lane = subscriber != nullptr && view != nullptr ? subscriber->quick_lane() : nullptr;
+  if (lane == nullptr) [[unlikely]]
+    return take_long(subscriber, view);
+  LaneView::Reader& reader = lane->reader();
+  std::uint64_t size = 0;
+  const shm::Slot* const slot = reader.complete_slot(size);
+  if (slot == nullptr) {
+    if (!reader.nothing_yet()) return take_long(subscriber, view);
+    view->holder = nullptr;
+    return HF_EMPTY;
+  }
+  if ((size & shm::kFlagInline) == 0) return take_chunk(subscriber, *lane, *slot, size, view);
+  if (!reader.take_inline(*slot, size, [&](const shm::Taken& taken) { fill_inline_view(*lane, taken, *view); }))
+      [[unlikely]]
+    return take_long(subscriber, view);
+  return lane->writer_waits() ? made_room(lane) : HF_OK;
 }
 
 int hf_take_wait(hf_subscriber* subscriber, int64_t timeout_ns, hf_view* view) {

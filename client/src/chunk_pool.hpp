@@ -23,13 +23,15 @@ class ChunkPool {
   explicit ChunkPool(std::uint32_t chunks_max);
 
   // A free chunk whose class fits `bytes` well.
-  bool take(std::uint64_t bytes, std::uint32_t& chunk) {
-    if (last_ != nullptr && bytes <= last_capacity_ && bytes > last_capacity_ / 2 && !last_->empty()) [[likely]] {
-      chunk = last_->back();
-      last_->pop_back();
-      return true;
-    }
-    return take_class(bytes, chunk);
+  bool take(std::uint64_t bytes, std::uint32_t& chunk) { return take_last(bytes, chunk) || take_class(bytes, chunk); }
+
+  // The same, of the class that was used last.
+  bool take_last(std::uint64_t bytes, std::uint32_t& chunk) {
+    if (last_ == nullptr || bytes > last_capacity_ || bytes <= last_capacity_ / 2 || last_->empty()) [[unlikely]]
+      return false;
+    chunk = last_->back();
+    last_->pop_back();
+    return true;
   }
 
   // A new chunk from a hole.

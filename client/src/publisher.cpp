@@ -98,7 +98,7 @@ void hf_publisher::make_writer(std::uint64_t board_offset, std::uint32_t ring, s
   pool_ = ChunkPool(chunks);
   if (lane_bytes_ > shm::chunks_offset(ring))
     pool_.add(shm::chunks_offset(ring), lane_bytes_ - shm::chunks_offset(ring));
-  writer_ = std::make_unique<Writer>(shm::LaneWriterMemory{
+  writer_.emplace(shm::LaneWriterMemory{
       .header = &lane_.as<shm::LaneHeader>(),
       .ring = &lane_.as<shm::Slot>(shm::kRingOffset),
       .ring_slots = ring,
@@ -124,6 +124,28 @@ int hf_publisher::make_room_for(std::size_t& part, std::int64_t timeout_ns, cons
   if (part > 0) return HF_OK;
   part = 1;
   return make_room(1, rest_of(timeout_ns, deadline));
+}
+
+int hf_publisher::publish_inline(const void* payload, std::uint64_t bytes, std::uint32_t type,
+                                 std::int64_t timeout_ns) {
+  if (unusable()) return why_unusable();
+  if (writer_->room(1) != shm::Room::kOk) {
+    if (const int result = make_room(1, timeout_ns); result != HF_OK) return result;
+  }
+  std::uint64_t words[4];
+  load_inline(payload, bytes, words);
+  if (writer_->publish_one(bytes | shm::kFlagInline, std::uint64_t{type} << 32, now(), words)) ring_sleepers();
+  return HF_OK;
+}
+
+int hf_publisher::publish_loan(hf_loan& loan, std::int64_t timeout_ns) {
+  if (unusable()) return why_unusable();
+  if (!good(loan)) return bad_loan();
+  if (writer_->room(1) != shm::Room::kOk) {
+    if (const int result = make_room(1, timeout_ns); result != HF_OK) return result;
+  }
+  if (publish_good(loan)) ring_sleepers();
+  return HF_OK;
 }
 
 int hf_publisher::publish_inline_batch(const std::uint8_t* payloads, std::uint64_t bytes, std::size_t stride,
@@ -161,12 +183,6 @@ void hf_publisher::fill(std::uint64_t index, const hf_loan& loan, std::uint64_t 
   const std::uint64_t words[4] = {loan.chunk, pool_.offset(loan.chunk), 0, 0};
   writer_->fill(index, loan.bytes, tags, time, words);
   writer_->own(index, loan.chunk);
-}
-
-bool hf_publisher::good(const hf_loan& loan) const {
-  return loan.publisher == this &&
-         (loan.data == nullptr ? loan.bytes <= shm::kInlineBytesMax
-                               : loan.chunk < chunks_max_ && serials_[loan.chunk] == loan.serial);
 }
 
 int hf_publisher::bad_loan() const {
@@ -214,8 +230,7 @@ int hf_publisher::publish_copy(const void* payload, std::uint64_t bytes, const v
   if (bytes > 0) std::memcpy(loan.data, payload, bytes);
   if (attribute_bytes > 0) result = set_attributes(loan, attributes, attribute_bytes);
   loan.type = type;
-  std::size_t published = 0;
-  if (result == HF_OK) result = publish(&loan, 1, rest_of(timeout_ns, deadline), published);
+  if (result == HF_OK) result = publish_loan(loan, rest_of(timeout_ns, deadline));
   if (result != HF_OK) drop(loan);
   return result;
 }
@@ -223,22 +238,17 @@ int hf_publisher::publish_copy(const void* payload, std::uint64_t bytes, const v
 // ---- loans --------------------------------------------------------------------------------------------------------
 
 int hf_publisher::loan(std::uint64_t bytes, std::uint32_t attribute_bytes, std::int64_t timeout_ns, hf_loan& loan) {
-  if (unusable()) [[unlikely]]
-    return why_unusable();
-  loan.bytes = bytes;
-  loan.attribute_bytes = 0;
-  loan.type = 0;
-  loan.publisher = this;
-  if (bytes <= shm::kInlineBytesMax && attribute_bytes == 0) {
-    loan.data = nullptr;
-    loan.attribute_room = 0;
-    std::memset(loan.inline_payload, 0, sizeof loan.inline_payload);
-    return HF_OK;
-  }
+  if (unusable()) return why_unusable();
   loan.publisher = nullptr;
   if (attribute_bytes > shm::kAttributeBytesMax)
     return fail(HF_E_TOO_LARGE, std::to_string(attribute_bytes) + " bytes of attributes; a sample takes at most " +
                                     std::to_string(shm::kAttributeBytesMax));
+  if (bytes <= shm::kInlineBytesMax && attribute_bytes == 0) {
+    loan = {};
+    loan.bytes = bytes;
+    loan.publisher = this;
+    return HF_OK;
+  }
   const std::uint64_t room = bytes_max_ - std::min(bytes_max_, shm::chunks_offset(ring_slots_));
   if (bytes > shm::kPayloadBytesMax || shm::attributes_offset(bytes) + attribute_bytes > room)
     return fail(HF_E_TOO_LARGE, "a loan of " + std::to_string(bytes) + " bytes with " +
@@ -247,16 +257,10 @@ int hf_publisher::loan(std::uint64_t bytes, std::uint32_t attribute_bytes, std::
                                     "; open the publisher with a larger bytes_max");
   const std::uint64_t need = shm::attributes_offset(bytes) + attribute_bytes;
   std::uint32_t chunk = 0;
-  if (!pool_.take(need, chunk)) [[unlikely]] {
+  if (!pool_.take(need, chunk)) {
     if (const int result = allocate_waiting(need, timeout_ns, chunk); result != HF_OK) return result;
   }
-  loan.data = lane_.at(pool_.offset(chunk));
-  loan.attribute_room =
-      std::min<std::uint64_t>(pool_.capacity(chunk) - shm::attributes_offset(bytes), shm::kAttributeBytesMax);
-  loan.chunk = chunk;
-  loan.serial = ++serials_[chunk];
-  loan.publisher = this;
-  ++open_loans_;
+  lend(chunk, bytes, loan);
   return HF_OK;
 }
 

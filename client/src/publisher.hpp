@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,16 @@ struct hf_publisher {
                                 const hf_publisher_options& options, hf_publisher** publisher);
 
   int loan(std::uint64_t bytes, std::uint32_t attribute_bytes, std::int64_t timeout_ns, hf_loan& loan);
+  int publish_loan(hf_loan& loan, std::int64_t timeout_ns);
+
+  // The shortest ways, which cannot fail.
+  bool loan_quick(std::uint64_t bytes, std::uint32_t attribute_bytes, hf_loan& loan);
+  bool quick() const;
+  bool good(const hf_loan& loan) const;
+  bool publish_quick(const void* payload);
+  bool publish_good(hf_loan& loan);
+  void ring_sleepers();
+
   int set_attributes(hf_loan& loan, const void* encoded, std::uint32_t bytes);
   int publish(hf_loan* loans, std::size_t count, std::int64_t timeout_ns, std::size_t& published);
   int publish_inline(const void* payload, std::uint64_t bytes, std::uint32_t type, std::int64_t timeout_ns);
@@ -65,6 +76,7 @@ struct hf_publisher {
   holdfast::shm::Room settled(Scan&& scan);
 
   // Memory.
+  void lend(std::uint32_t chunk, std::uint64_t bytes, hf_loan& loan);
   int allocate(std::uint64_t bytes, std::uint32_t& chunk);
   bool allocate_here(std::uint64_t bytes, std::uint32_t& chunk);
   bool reclaim(std::uint64_t keep);
@@ -82,11 +94,9 @@ struct hf_publisher {
   void refresh_readers();
   void resolve_again();
   void resolve(std::size_t place, std::uint64_t entry, std::shared_ptr<holdfast::client::Peer> peer);
-  void ring_sleepers();
 
   std::uint64_t now() const;
   void fill(std::uint64_t index, const hf_loan& loan, std::uint64_t time);
-  bool good(const hf_loan& loan) const;
   int bad_loan() const;
 
   // The data path reads these with every call.
@@ -94,9 +104,10 @@ struct hf_publisher {
   std::uint32_t forks_;
   int clock_ = HF_CLOCK_NONE;
   std::uint32_t ring_slots_ = 0;
-  std::unique_ptr<Writer> writer_;
+  std::optional<Writer> writer_;
   holdfast::client::ChunkPool pool_{0};
   std::vector<std::uint32_t> serials_;  // by chunk
+  std::uint64_t open_loans_ = 0;
 
   std::shared_ptr<holdfast::client::Session> session_;
   std::string topic_;
@@ -107,7 +118,6 @@ struct hf_publisher {
   std::uint32_t chunks_max_ = 0;
   std::uint32_t depth_ = 1;
   std::int64_t stall_timeout_ns_ = 0;
-  std::uint64_t open_loans_ = 0;
   bool handle_gone_ = false;
 
   // Memory of the writer.
@@ -143,34 +153,81 @@ inline std::uint64_t hf_publisher::now() const {
 
 namespace holdfast::client {
 
-// At most 32 bytes as four words. The common sizes avoid a call.
-inline void load_inline(const void* payload, std::uint64_t bytes, std::uint64_t (&words)[4]) {
-  if (bytes == 32) {
-    std::memcpy(words, payload, 32);
-    return;
+// Word by word, so that none waits for two smaller stores of the caller to leave the store buffer.
+[[gnu::always_inline]] inline void load_words(const void* payload, std::uint64_t (&words)[4]) {
+  const auto* from = static_cast<const std::uint8_t*>(payload);
+  for (int i = 0; i < 4; ++i) {
+    std::memcpy(&words[i], from + 8 * i, 8);
+    __asm__("" : "+r"(words[i]));  // not two at a time
   }
+}
+
+// At most 32 bytes as four words.
+inline void load_inline(const void* payload, std::uint64_t bytes, std::uint64_t (&words)[4]) {
+  if (bytes == 32) return load_words(payload, words);
   words[0] = words[1] = words[2] = words[3] = 0;
-  if (bytes == 8)
-    std::memcpy(words, payload, 8);
-  else if (bytes > 0)
-    std::memcpy(words, payload, bytes);
+  if (bytes > 0) std::memcpy(words, payload, bytes);
 }
 
 }  // namespace holdfast::client
 
-inline int hf_publisher::publish_inline(const void* payload, std::uint64_t bytes, std::uint32_t type,
-                                        std::int64_t timeout_ns) {
-  namespace shm = holdfast::shm;
-  if (unusable()) [[unlikely]]
-    return why_unusable();
-  if (writer_->room(1) != shm::Room::kOk) [[unlikely]] {
-    if (const int result = make_room(1, timeout_ns); result != HF_OK) return result;
-  }
+// Is there room for one sample, and nothing else to see to? False: the long way.
+inline bool hf_publisher::quick() const { return !unusable() && clock_ == HF_CLOCK_NONE && writer_->available() > 0; }
+
+// 32 bytes, from the caller's memory to the slot in registers. Requires: quick(). Returns whether somebody sleeps: then
+// ring_sleepers().
+[[gnu::always_inline]] inline bool hf_publisher::publish_quick(const void* payload) {
   std::uint64_t words[4];
-  holdfast::client::load_inline(payload, bytes, words);
-  writer_->begin();
-  writer_->fill(0, bytes | shm::kFlagInline, std::uint64_t{type} << 32, now(), words);
-  if (writer_->commit(1, bytes)) [[unlikely]]
-    ring_sleepers();
-  return HF_OK;
+  holdfast::client::load_words(payload, words);
+  return writer_->publish_one(holdfast::shm::kInlineBytesMax | holdfast::shm::kFlagInline, 0, 0, words);
+}
+
+inline bool hf_publisher::good(const hf_loan& loan) const {
+  return loan.publisher == this &&
+         (loan.data == nullptr ? loan.bytes <= holdfast::shm::kInlineBytesMax
+                               : loan.chunk < chunks_max_ && serials_[loan.chunk] == loan.serial);
+}
+
+// Requires: good(loan), room for it. Returns whether somebody sleeps: then ring_sleepers().
+[[gnu::always_inline]] inline bool hf_publisher::publish_good(hf_loan& loan) {
+  namespace shm = holdfast::shm;
+  std::uint64_t words[4] = {};
+  std::uint64_t size = loan.bytes;
+  if (loan.data != nullptr) [[likely]] {
+    words[0] = loan.chunk;
+    words[1] = pool_.offset(loan.chunk);
+    writer_->own(0, loan.chunk);
+    ++serials_[loan.chunk];
+    --open_loans_;
+  } else {
+    holdfast::client::load_words(loan.inline_payload, words);
+    size |= shm::kFlagInline;
+  }
+  loan.publisher = nullptr;
+  return writer_->publish_one(size, std::uint64_t{loan.type} << 32 | loan.attribute_bytes, now(), words);
+}
+
+inline void hf_publisher::lend(std::uint32_t chunk, std::uint64_t bytes, hf_loan& loan) {
+  loan.data = lane_.at(pool_.offset(chunk));
+  loan.bytes = bytes;
+  loan.attribute_room = std::min<std::uint64_t>(pool_.capacity(chunk) - holdfast::shm::attributes_offset(bytes),
+                                                holdfast::shm::kAttributeBytesMax);
+  loan.attribute_bytes = 0;
+  loan.type = 0;
+  loan.publisher = this;
+  loan.chunk = chunk;
+  loan.serial = ++serials_[chunk];
+  ++open_loans_;
+}
+
+// A chunk of the size that was used last. False: the long way.
+inline bool hf_publisher::loan_quick(std::uint64_t bytes, std::uint32_t attribute_bytes, hf_loan& loan) {
+  namespace shm = holdfast::shm;
+  std::uint32_t chunk = 0;
+  if (unusable() || bytes <= shm::kInlineBytesMax || bytes > shm::kPayloadBytesMax ||
+      attribute_bytes > shm::kAttributeBytesMax ||
+      !pool_.take_last(shm::attributes_offset(bytes) + attribute_bytes, chunk)) [[unlikely]]
+    return false;
+  lend(chunk, bytes, loan);
+  return true;
 }

@@ -55,7 +55,7 @@ int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nl
   made->held_max_ = chunks / 4 * 3;
   made->uses_.assign(chunks, 0);
   made->record_ = &session.records().as<shm::ReaderRecord>(record);
-  made->reader_ = std::make_unique<Reader>(shm::LaneReaderMemory{
+  made->reader_.emplace(shm::LaneReaderMemory{
       .header = &made->mapping_.as<const shm::LaneHeader>(),
       .ring = &made->mapping_.as<const shm::Slot>(shm::kRingOffset),
       .ring_slots = ring,
@@ -187,6 +187,7 @@ int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descr
     const int attached = LaneView::attach(subscription_, described, topic_options_, fd, delivery_, start_, &lane);
     if (attached != HF_OK) return attached;
     lanes_.push_back(lane);
+    note_only();
     newest_lane_ = id;
   }
   changes_ = number(result, "changes");
@@ -195,7 +196,8 @@ int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descr
 
 // ---- taking -------------------------------------------------------------------------------------------------------
 
-int hf_subscriber::take_slow(hf_view& view) {
+int hf_subscriber::take(hf_view& view) {
+  view.holder = nullptr;
   if (unusable()) return why_unusable();
   int result = take_any(view);
   while (result == HF_EMPTY && epoll_ && arm_event()) result = take_any(view);
@@ -222,29 +224,35 @@ int hf_subscriber::take_any(hf_view& view) {
       ++next_;
       continue;
     }
-    return not_taken(result, taken, view);
+    return not_taken(result, lane.reader().told(), view);
   }
   return HF_EMPTY;
 }
 
+int hf_subscriber::deliver(LaneView& lane, const shm::Taken& taken, hf_view& view) {
+  fill_view(lane, taken, view);
+  if (lane.reader().lossless()) lane.made_room();
+  return HF_OK;
+}
+
 // What the lane at next_ gave instead of a sample.
-int hf_subscriber::not_taken(shm::Take result, const shm::Taken& taken, hf_view& view) {
+int hf_subscriber::not_taken(shm::Take result, shm::Told told, hf_view& view) {
   view.publisher = lanes_[next_]->publisher();
   if (result == shm::Take::kFinished || result == shm::Take::kAborted)
     drop_lane(next_);
   else
     ++next_;
-  return not_a_sample(result, taken, view);
+  return not_a_sample(result, told, view);
 }
 
-int hf_subscriber::not_a_sample(shm::Take result, const shm::Taken& taken, hf_view& view) {
-  view.position = taken.position;
+int hf_subscriber::not_a_sample(shm::Take result, const shm::Told& told, hf_view& view) {
+  view.position = told.position;
   view.missed = 0;
   view.turned = 0;
   switch (result) {
     case shm::Take::kLapped:
-      view.missed = taken.missed;
-      view.turned = taken.turned ? 1 : 0;
+      view.missed = told.missed;
+      view.turned = told.turned ? 1 : 0;
       return HF_LAPPED;
     case shm::Take::kFinished:
       return HF_FINISHED;
@@ -256,7 +264,7 @@ int hf_subscriber::not_a_sample(shm::Take result, const shm::Taken& taken, hf_vi
       break;
   }
   return fail(HF_E_CORRUPT, "topic " + topic_ + ": the publisher of session " + std::to_string(view.publisher) +
-                                " wrote a slot that makes no sense, at position " + std::to_string(taken.position) +
+                                " wrote a slot that makes no sense, at position " + std::to_string(told.position) +
                                 "; the sample is skipped");
 }
 
@@ -286,12 +294,8 @@ int hf_subscriber::take_batch(hf_view* views, std::size_t count, std::size_t& ta
       continue;
     }
     views[0].holder = nullptr;
-    views[0].publisher = lane.publisher();
-    if (result == shm::Take::kFinished || result == shm::Take::kAborted)
-      drop_lane(next_);
-    else
-      ++next_;
-    if (result != shm::Take::kSample) return not_a_sample(result, samples[0], views[0]);
+    if (result != shm::Take::kSample) return not_taken(result, lane.reader().told(), views[0]);
+    ++next_;
     for (std::size_t i = 0; i < found; ++i) fill_view(lane, samples[i], views[i]);
     if (lane.reader().lossless()) lane.made_room();
     taken = found;
@@ -306,6 +310,7 @@ int hf_subscriber::take_batch(hf_view* views, std::size_t count, std::size_t& ta
 void hf_subscriber::drop_lane(std::size_t index) {
   LaneView* lane = lanes_[index];
   lanes_.erase(lanes_.begin() + static_cast<std::ptrdiff_t>(index));
+  note_only();
   lane->let_go();
 }
 
@@ -352,6 +357,7 @@ int hf_subscriber::fd() {
   if (const int socket = own.socket_fd(); socket >= 0) ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, socket, &hang_up);
   Atomics::store<At::kTakeCounter>(own.bell(event_bell_).event, number(reply.result, "event", 1));
   epoll_ = std::move(epoll);
+  note_only();
   arm_event();
   return epoll_.get();
 }
@@ -394,6 +400,7 @@ void hf_subscriber::close(bool handle_gone) {
     subscription_->closing = true;
     for (LaneView* lane : lanes_) lane->let_go();
     lanes_.clear();
+    note_only();
     subscription_.reset();
   }
   handle_gone_ = handle_gone_ || handle_gone;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,8 @@ class LaneView {
   // The subscriber is done with this lane: no more takes.
   void let_go();
 
+  // After a take of a lossless reader. Does the publisher wait for it?
+  bool writer_waits() const { return reader_->lossless() && reader_->writer_waits() != 0; }
   void made_room() {
     if (const std::uint64_t waits = reader_->writer_waits(); waits != 0) [[unlikely]]
       ring_writer(waits);
@@ -98,7 +101,7 @@ class LaneView {
   void ring_writer(std::uint64_t waits);
   void populate();
 
-  std::unique_ptr<Reader> reader_;
+  std::optional<Reader> reader_;
   ViewCount views_;
 
   std::shared_ptr<Subscription> subscription_;
@@ -119,9 +122,12 @@ class LaneView {
 
 struct hf_subscriber {
  public:
+  using LaneView = holdfast::client::LaneView;
+
   [[nodiscard]] static int open(const std::shared_ptr<holdfast::client::Session>& session, const char* topic,
                                 const hf_subscriber_options& options, hf_subscriber** subscriber);
 
+  LaneView* quick_lane() const;
   int take(hf_view& view);
   int take_batch(hf_view* views, std::size_t count, std::size_t& taken);
   int fd();
@@ -137,30 +143,28 @@ struct hf_subscriber {
   bool ready();
 
  private:
-  using LaneView = holdfast::client::LaneView;
-
   hf_subscriber() = default;
   ~hf_subscriber() = default;
 
   bool lanes_changed() const;
   int attach_lanes();
   int attach_listed(const nlohmann::json& result, std::vector<holdfast::client::Descriptor>& fds);
-  int take_slow(hf_view& view);
   int take_any(hf_view& view);
-  int not_taken(holdfast::shm::Take result, const holdfast::shm::Taken& taken, hf_view& view);
+  int not_taken(holdfast::shm::Take result, holdfast::shm::Told told, hf_view& view);
   int deliver(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view);
-  void fill_view(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view);
-  int not_a_sample(holdfast::shm::Take result, const holdfast::shm::Taken& taken, hf_view& view);
+  int not_a_sample(holdfast::shm::Take result, const holdfast::shm::Told& told, hf_view& view);
   int too_many_views(const LaneView& lane) const;
   void drop_lane(std::size_t index);
+  void note_only() { only_ = lanes_.size() == 1 && !epoll_ ? lanes_.front() : nullptr; }
   bool arm_event();
 
   bool closed_ = false;
   std::uint32_t forks_ = holdfast::client::g_fork_count;
-  std::size_t next_ = 0;
-  std::vector<LaneView*> lanes_;
+  LaneView* only_ = nullptr;  // the lane if there is one and no event loop
   const holdfast::shm::RosterBlock* topic_block_ = nullptr;
   std::uint64_t changes_ = 0;
+  std::size_t next_ = 0;
+  std::vector<LaneView*> lanes_;
 
   std::shared_ptr<holdfast::client::Subscription> subscription_;
   std::string topic_;
@@ -187,54 +191,61 @@ inline bool hf_subscriber::lanes_changed() const {
   return holdfast::client::Atomics::load<holdfast::shm::At::kSleepTopic>(topic_block_->changes) != changes_;
 }
 
-inline void hf_subscriber::fill_view(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view) {
+namespace holdfast::client {
+
+// In two halves: a user who loads 16 bytes at once would wait for two stores of 8 to leave the store buffer.
+[[gnu::always_inline]] inline void store_inline(const std::uint64_t (&words)[4], std::uint8_t (&to)[32]) {
+  using Half = std::uint64_t __attribute__((vector_size(16)));
+  const Half first{words[0], words[1]};
+  const Half second{words[2], words[3]};
+  std::memcpy(to, &first, sizeof first);
+  std::memcpy(to + sizeof first, &second, sizeof second);
+}
+
+[[gnu::always_inline]] inline void fill_inline_view(LaneView& lane, const shm::Taken& taken, hf_view& view) {
+  view.data = nullptr;
   view.bytes = taken.payload_bytes;
+  view.attributes = nullptr;
+  view.attribute_bytes = 0;
+  view.type = taken.type;
+  view.position = taken.position;
+  view.time_ns = taken.time;
+  view.missed = 0;
+  view.publisher = lane.publisher();
+  view.turned = 0;
+  view.holder = nullptr;
+  view.chunk = shm::kNoChunk;
+  store_inline(taken.words, view.inline_payload);
+}
+
+[[gnu::always_inline]] inline void fill_chunk_view(LaneView& lane, const shm::Taken& taken, hf_view& view) {
+  lane.populate_growth();
+  const std::uint8_t* payload = lane.base() + taken.offset;
+  view.data = payload;
+  view.bytes = taken.payload_bytes;
+  view.attributes = taken.attribute_bytes != 0 ? payload + shm::attributes_offset(taken.payload_bytes) : nullptr;
   view.attribute_bytes = taken.attribute_bytes;
   view.type = taken.type;
   view.position = taken.position;
   view.time_ns = taken.time;
   view.missed = 0;
-  view.turned = 0;
   view.publisher = lane.publisher();
-  view.chunk = taken.chunk;
-  if (taken.chunk == holdfast::shm::kNoChunk) {
-    view.data = nullptr;
-    view.attributes = nullptr;
-    view.holder = nullptr;
-    std::memcpy(view.inline_payload, taken.words, sizeof view.inline_payload);
-    return;
-  }
-  lane.populate_growth();
-  const std::uint8_t* payload = lane.base() + taken.offset;
-  view.data = payload;
-  view.attributes =
-      taken.attribute_bytes != 0 ? payload + holdfast::shm::attributes_offset(taken.payload_bytes) : nullptr;
+  view.turned = 0;
   view.holder = &lane;
+  view.chunk = taken.chunk;
   lane.hold();
 }
 
-inline int hf_subscriber::deliver(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view) {
-  fill_view(lane, taken, view);
-  if (lane.reader().lossless()) lane.made_room();
-  return HF_OK;
+inline void fill_view(LaneView& lane, const shm::Taken& taken, hf_view& view) {
+  taken.chunk == shm::kNoChunk ? fill_inline_view(lane, taken, view) : fill_chunk_view(lane, taken, view);
 }
 
-// One lane and nothing new: straight to it. Everything else goes the long way.
-inline int hf_subscriber::take(hf_view& view) {
-  view.holder = nullptr;
-  if (!unusable() && lanes_.size() == 1 && !lanes_changed()) [[likely]] {
-    LaneView& lane = *lanes_.front();
-    if (lane.held() < lane.held_max()) [[likely]] {
-      holdfast::shm::Taken taken;
-      const holdfast::shm::Take result = lane.reader().take(taken);
-      if (result == holdfast::shm::Take::kSample) [[likely]]
-        return deliver(lane, taken, view);
-      if (result != holdfast::shm::Take::kEmpty) {
-        next_ = 0;
-        return not_taken(result, taken, view);
-      }
-      if (!epoll_) return HF_EMPTY;
-    }
-  }
-  return take_slow(view);
+}  // namespace holdfast::client
+
+// One lane and nothing new: straight to it. nullptr: the long way.
+inline holdfast::client::LaneView* hf_subscriber::quick_lane() const {
+  LaneView* const only = only_;  // none in a closed subscriber
+  if (only == nullptr || forks_ != holdfast::client::g_fork_count || lanes_changed()) [[unlikely]]
+    return nullptr;
+  return only;
 }

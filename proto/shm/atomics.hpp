@@ -62,6 +62,15 @@ struct NativeAtomics {
     __atomic_store_n(&word, value, kBuiltinOrder<kAt>);
   }
 
+#if defined(__x86_64__) && !defined(HOLDFAST_UNDER_TSAN)
+  // Two neighbours in one instruction: a publisher runs ahead of the lines that it waits for as far as the CPU's store
+  // buffer goes, and that counts stores. Each half is whole, and stores stay in order, as always on x86.
+  static void store_two(std::uint64_t (&words)[2], std::uint64_t first, std::uint64_t second) {
+    using Two = std::uint64_t __attribute__((vector_size(16)));
+    __asm__ __volatile__("movaps %1, %0" : "=m"(words) : "x"(Two{first, second}));
+  }
+#endif
+
   template <At kAt, class T>
   static T exchange(T& word, T value) {
     static_assert(site(kAt).access == Access::kExchange);
@@ -124,12 +133,18 @@ struct NativeAtomics {
 #endif
   }
 
+  // A fence that callers need no stack frame for.
+  template <At kAt>
+  [[gnu::noinline, gnu::cold]] static void slow_fence() {
+    fence<kAt>();
+  }
+
   // The frequent side of an announce–check pair: orders the compiler alone, unless a partner lacks membarrier.
   template <At kAt>
   static void light_fence(bool full) {
     __asm__ __volatile__("" ::: "memory");
     if (full) [[unlikely]]
-      fence<kAt>();
+      slow_fence<kAt>();
   }
 
   // The rare side. Requires: registered with `register_membarrier`, or every partner uses full fences.
@@ -143,6 +158,20 @@ struct NativeAtomics {
   template <At kAt>
   static void step() {}
 };
+
+// Stores two words that are neighbours and 16-byte aligned, each relaxed, in any order. Requires: no order is asked for at
+// kSecond; the one at kFirst is kept only towards what was stored before the call.
+template <class A, At kFirst, At kSecond>
+inline void store_two(std::uint64_t& first_word, std::uint64_t& second_word, std::uint64_t first,
+                      std::uint64_t second) {
+  static_assert(site(kFirst).access == Access::kStore && site(kSecond).order == Order::kRelaxed);
+  if constexpr (requires(std::uint64_t(&words)[2]) { A::store_two(words, first, second); }) {
+    A::store_two(reinterpret_cast<std::uint64_t(&)[2]>(first_word), first, second);
+  } else {
+    A::template store<kFirst>(first_word, first);
+    A::template store<kSecond>(second_word, second);
+  }
+}
 
 // Registers this process for global expedited membarriers. Returns false where the kernel or a system-call filter
 // refuses: then this process says so to the broker, and its partners use full fences.

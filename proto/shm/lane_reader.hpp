@@ -66,6 +66,13 @@ struct LaneReaderMemory {
   bool full_fences;  // this process has no membarrier
 };
 
+// What happened instead of a sample: with kLapped all of it, else the position alone.
+struct Told {
+  std::uint64_t position;
+  std::uint64_t missed;
+  bool turned;
+};
+
 template <class A>
 class LaneReader {
  public:
@@ -111,14 +118,56 @@ class LaneReader {
 
   // Takes one sample. kSample: `taken` names it; a chunk stays ours until release(taken.chunk).
   Take take(Taken& taken) {
-    const Slot& slot = memory_.ring[cursor_ & mask_];
-    const std::uint64_t stamp = A::template load<At::kTakeStamp>(slot.stamp);
-    if (stamp != stamp_of(cursor_)) [[unlikely]]
-      return missing(stamp, taken);
+    if (take_ready([&](const Taken& sample) { taken = sample; })) [[likely]]
+      return Take::kSample;
+    return look_closer(taken);
+  }
+
+  // The shortest way: if a sound sample is there and still ours, hands it to deliver(const Taken&). False: something else,
+  // which take() will find; nothing is changed.
+  template <class Deliver>
+  [[gnu::always_inline]] bool take_ready(Deliver&& deliver) {
+    std::uint64_t size = 0;
+    const Slot* const slot = complete_slot(size);
+    if (slot == nullptr) [[unlikely]]
+      return false;
+    return (size & kFlagInline) != 0 ? take_inline(*slot, size, deliver) : take_chunk(*slot, size, deliver);
+  }
+
+  // Its parts, for callers that compile them apart: the sample stays in registers. nullptr: no complete sample.
+  [[gnu::always_inline]] const Slot* complete_slot(std::uint64_t& size) const {
+    const std::uint64_t cursor = cursor_;
+    const Slot& slot = memory_.ring[cursor & mask_];
+    if (A::template load<At::kTakeStamp>(slot.stamp) != stamp_of(cursor)) [[unlikely]]
+      return nullptr;
+    size = A::template load<At::kTakeField>(slot.size);
+    return &slot;
+  }
+  template <class Deliver>
+  [[gnu::always_inline]] bool take_inline(const Slot& slot, std::uint64_t size, Deliver&& deliver) {
+    Taken taken;
     read_fields(slot, cursor_, taken);
-    const std::uint64_t size = A::template load<At::kTakeField>(slot.size);
-    if ((size & kFlagInline) != 0) return take_inline(size, taken);
-    return take_chunk(size, taken);
+    if (!keep_inline(size, taken)) [[unlikely]]
+      return false;
+    advance(1);
+    deliver(static_cast<const Taken&>(taken));
+    return true;
+  }
+  template <class Deliver>
+  [[gnu::always_inline]] bool take_chunk(const Slot& slot, std::uint64_t size, Deliver&& deliver) {
+    Taken taken;
+    read_fields(slot, cursor_, taken);
+    if (!keep_chunk(size, taken)) [[unlikely]]
+      return false;
+    advance(1);
+    deliver(static_cast<const Taken&>(taken));
+    return true;
+  }
+
+  // Nothing new on a lane that goes on. False: something is there, perhaps an end.
+  [[gnu::always_inline]] bool nothing_yet() const {
+    return A::template load<At::kTakeStamp>(memory_.ring[cursor_ & mask_].stamp) < stamp_of(cursor_) &&
+           A::template load<At::kTakeState>(memory_.header->state) == static_cast<std::uint64_t>(LaneState::kOpen);
   }
 
   // Takes up to taken.size() samples under one fence; `count` says how many. kSample if at least one.
@@ -137,11 +186,11 @@ class LaneReader {
     return keep_batch(taken, count, chunks);
   }
 
+  // Of the last take that gave no sample; what its Taken says, too.
+  const Told& told() const { return told_; }
+
   // Is there something to take, or an end to report? Moves nothing.
-  bool ready() const {
-    if (A::template load<At::kTakeStamp>(memory_.ring[cursor_ & mask_].stamp) >= stamp_of(cursor_)) return true;
-    return A::template load<At::kTakeState>(memory_.header->state) != static_cast<std::uint64_t>(LaneState::kOpen);
-  }
+  bool ready() const { return !nothing_yet(); }
 
   // Gives a chunk back, from any thread. Row 4: pairs with the acquire load of the pins in LaneWriter::scan_pins().
   // If we die here, the broker takes our entry off the roster, and with it all our pins.
@@ -160,7 +209,26 @@ class LaneReader {
   }
 
  private:
-  static void read_fields(const Slot& slot, std::uint64_t position, Taken& taken) {
+  Take tell(Take result, Taken& taken) const {
+    taken.position = told_.position;
+    taken.missed = told_.missed;
+    taken.turned = told_.turned;
+    taken.chunk = kNoChunk;
+    return result;
+  }
+
+  // take_ready() found nothing that it could deliver.
+  [[gnu::noinline]] Take look_closer(Taken& taken) {
+    const std::uint64_t stamp = A::template load<At::kTakeStamp>(memory_.ring[cursor_ & mask_].stamp);
+    if (stamp != stamp_of(cursor_)) {
+      if (const Take result = missing(stamp); result != Take::kSample) return tell(result, taken);
+    }
+    // It came just now, or it is there and was refused.
+    if (take_ready([&](const Taken& sample) { taken = sample; })) return Take::kSample;
+    return tell(refused(), taken);
+  }
+
+  [[gnu::always_inline]] static void read_fields(const Slot& slot, std::uint64_t position, Taken& taken) {
     const std::uint64_t tags = A::template load<At::kTakeField>(slot.tags);
     taken.time = A::template load<At::kTakeField>(slot.time);
     for (int i = 0; i < 4; ++i) taken.words[i] = A::template load<At::kTakeField>(slot.words[i]);
@@ -171,47 +239,37 @@ class LaneReader {
     taken.turned = false;
   }
 
-  Take take_inline(std::uint64_t size, Taken& taken) {
+  // Is the inline sample whose fields were read ours?
+  [[gnu::always_inline]] bool keep_inline(std::uint64_t size, Taken& taken) {
     // Rows 2 and 5. Pairs with the release fence between `floor` and the fields in LaneWriter::begin().
     A::template fence<At::kTakeFence>();
-    if (lossless_) {
-      if (turned()) [[unlikely]]
-        return turn(taken);
-    } else if (const std::uint64_t floor = load_floor(); floor > cursor_) [[unlikely]] {
-      return jump(floor, taken);
-    }
-    if (!inline_is_sound(size, taken)) [[unlikely]]
-      return skip_corrupt(taken);
+    if (lossless_ ? turned() : load_floor() > cursor_) [[unlikely]]
+      return false;
     taken.payload_bytes = size & kSizeMask;
     taken.offset = 0;
     taken.chunk = kNoChunk;
-    advance(1);
-    return Take::kSample;
+    return inline_is_sound(size, taken);
   }
 
-  Take take_chunk(std::uint64_t size, Taken& taken) {
+  // Pins the chunk whose fields were read, if it is ours.
+  [[gnu::always_inline]] bool keep_chunk(std::uint64_t size, Taken& taken) {
     if (!chunk_is_sound(size, taken)) [[unlikely]]
-      return unsound(taken);
-    const std::uint32_t chunk = taken.chunk;
-    add_use(chunk);
+      return false;
+    add_use(taken.chunk);
+    bool ours = false;
     if (lossless_) {
-      A::template store<At::kTakePin>(pins_[chunk], std::uint8_t{1});
+      A::template store<At::kTakePin>(pins_[taken.chunk], std::uint8_t{1});
       // Row 7. Pairs with the publisher's membarrier after it first saw the new mode.
       A::template light_fence<At::kTakeModeBarrier>(full_fences());
-      if (turned()) [[unlikely]] {
-        unpin(chunk);
-        return turn(taken);
-      }
+      ours = !turned();
     } else {
       // Row 3. Pairs with the full fence between `floor` and the pins in LaneWriter::reclaim().
-      A::template store_full<At::kTakePin, At::kTakePinFence>(pins_[chunk], std::uint8_t{1});
-      if (const std::uint64_t floor = load_floor(); floor > cursor_) [[unlikely]] {
-        unpin(chunk);
-        return jump(floor, taken);
-      }
+      A::template store_full<At::kTakePin, At::kTakePinFence>(pins_[taken.chunk], std::uint8_t{1});
+      ours = load_floor() <= cursor_;
     }
-    advance(1);
-    return Take::kSample;
+    if (!ours) [[unlikely]]
+      unpin(taken.chunk);
+    return ours;
   }
 
   // Row 18, first half: fields of the index-th sample from the cursor, pinned if it has a chunk. False: not there or
@@ -221,8 +279,8 @@ class LaneReader {
     if (index >= memory_.ring_slots) return false;
     const Slot& slot = memory_.ring[position & mask_];
     if (A::template load<At::kTakeStamp>(slot.stamp) != stamp_of(position)) return false;
-    read_fields(slot, position, taken);
     const std::uint64_t size = A::template load<At::kTakeField>(slot.size);
+    read_fields(slot, position, taken);
     taken.chunk = kNoChunk;
     if ((size & kFlagInline) != 0) {
       taken.payload_bytes = size & kSizeMask;
@@ -260,7 +318,7 @@ class LaneReader {
     for (std::size_t i = 0; i < count; ++i)
       if (taken[i].chunk != kNoChunk) unpin(taken[i].chunk);
     count = 0;
-    return lossless_ ? turn(taken[0]) : jump(load_floor(), taken[0]);
+    return tell(lossless_ ? turn() : jump(load_floor()), taken[0]);
   }
 
   bool inline_is_sound(std::uint64_t size, const Taken& taken) const {
@@ -269,7 +327,7 @@ class LaneReader {
   }
 
   // Checks what the slot says of its chunk, and says it in `taken`.
-  bool chunk_is_sound(std::uint64_t size, Taken& taken) {
+  [[gnu::always_inline]] bool chunk_is_sound(std::uint64_t size, Taken& taken) {
     const std::uint64_t chunk = taken.words[0];
     const std::uint64_t offset = taken.words[1];
     const std::uint64_t payload_bytes = size & kSizeMask;
@@ -289,50 +347,48 @@ class LaneReader {
     return true;
   }
 
-  // Fields that make no sense: being rewritten under a reader that was lapped, or wrong.
-  [[gnu::noinline]] Take unsound(Taken& taken) {
+  // The stamp is right and the sample is not ours: we were turned or lapped, or the fields are wrong.
+  Take refused() {
     A::template fence<At::kTakeFence>();
     if (lossless_) {
-      if (turned()) return turn(taken);
+      if (turned()) return turn();
     } else if (const std::uint64_t floor = load_floor(); floor > cursor_) {
-      return jump(floor, taken);
+      return jump(floor);
     }
-    return skip_corrupt(taken);
+    return skip_corrupt();
   }
 
-  // The slot at the cursor does not hold the position of the cursor.
-  [[gnu::noinline]] Take missing(std::uint64_t stamp, Taken& taken) {
-    taken.position = cursor_;
-    taken.chunk = kNoChunk;
+  // The slot at the cursor does not hold the position of the cursor. kSample: now it does.
+  Take missing(std::uint64_t stamp) {
+    told_ = {cursor_, 0, false};
     if (stamp < stamp_of(cursor_)) {
       const std::uint64_t state = A::template load<At::kTakeState>(memory_.header->state);
       if (state == static_cast<std::uint64_t>(LaneState::kOpen)) return Take::kEmpty;
       // Row 9: the state first, then the stamp once more.
       stamp = A::template load<At::kTakeStamp>(memory_.ring[cursor_ & mask_].stamp);
-      if (stamp == stamp_of(cursor_)) return take(taken);
+      if (stamp == stamp_of(cursor_)) return Take::kSample;
       if (stamp < stamp_of(cursor_))
         return state == static_cast<std::uint64_t>(LaneState::kFinished) ? Take::kFinished : Take::kAborted;
     }
-    return lapped(stamp, taken);
+    return lapped(stamp);
   }
 
   // Row 2b. The stamp is of a later position: it must be one of this slot.
-  Take lapped(std::uint64_t stamp, Taken& taken) {
+  Take lapped(std::uint64_t stamp) {
     const std::uint64_t position = position_of(stamp);
     if (stamp % 2 != 0 || ((position ^ cursor_) & mask_) != 0) return impossible_stamp();
     if (lossless_) {
-      if (turned()) return turn(taken);
+      if (turned()) return turn();
       // An honest publisher waits for a lossless reader.
-      jump(position - mask_, taken);
+      jump(position - mask_);
       return Take::kCorrupt;
     }
     const std::uint64_t head = A::template load<At::kJoinHead>(memory_.header->head);
     std::uint64_t target = std::max(position - mask_, load_floor());
     if (head >= memory_.ring_slots) target = std::max(target, head - memory_.ring_slots);
-    return jump(target, taken);
+    return jump(target);
   }
 
-  // Forward to `target`, and counts what that skips. Nowhere, if no publisher can have got as far.
   // Which position it is nobody can tell, so the cursor stays. A publisher that lives may put it right; one that has
   // ended will not: the lane is reported once, and then its end.
   Take impossible_stamp() {
@@ -344,32 +400,30 @@ class LaneReader {
     return state == static_cast<std::uint64_t>(LaneState::kFinished) ? Take::kFinished : Take::kAborted;
   }
 
-  Take jump(std::uint64_t target, Taken& taken) {
+  // Forward to `target`, and counts what that skips. Nowhere, if no publisher can have got as far.
+  Take jump(std::uint64_t target) {
     target = std::max(target, cursor_);
-    taken.missed = 0;
-    taken.turned = false;
-    taken.position = cursor_;
-    taken.chunk = kNoChunk;
+    told_ = {cursor_, 0, false};
     if (target > kPositionMax) [[unlikely]]
       return Take::kCorrupt;
-    taken.missed = target - cursor_;
-    missed_ += taken.missed;
+    told_.missed = target - cursor_;
+    missed_ += told_.missed;
     A::template store<At::kTakeCounter>(memory_.record->missed, missed_);
     advance(target - cursor_);
     return Take::kLapped;
   }
 
   // Row 7: the broker has made us drop-oldest. Told once, with what was missed by now.
-  [[gnu::noinline]] Take turn(Taken& taken) {
+  Take turn() {
     lossless_ = false;
-    const Take result = jump(std::max(load_floor(), cursor_), taken);
-    taken.turned = true;
+    const Take result = jump(std::max(load_floor(), cursor_));
+    told_.turned = true;
     return result;
   }
 
   // A slot that is complete and wrong: it is this position's, so the next one may be right.
-  Take skip_corrupt(Taken& taken) {
-    taken.chunk = kNoChunk;
+  Take skip_corrupt() {
+    told_ = {cursor_, 0, false};
     advance(1);
     return Take::kCorrupt;
   }
@@ -418,6 +472,7 @@ class LaneReader {
   std::uint64_t size_;
   bool lossless_;
   bool reported_ = false;  // a stamp of no position
+  Told told_{};
 };
 
 }  // namespace holdfast::shm

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <span>
 
+#include "proto/shm/atomics.hpp"
 #include "proto/shm/bells_layout.hpp"
 #include "proto/shm/lane_layout.hpp"
 #include "proto/shm/roster_layout.hpp"
@@ -102,11 +103,24 @@ class LaneWriter {
   // ones compare `floor` after reading.
   void fill(std::uint64_t index, std::uint64_t size, std::uint64_t tags, std::uint64_t time,
             const std::uint64_t (&words)[4]) {
-    Slot& slot = memory_.ring[(position_ + index) & mask_];
-    A::template store<At::kPublishField>(slot.size, size);
-    A::template store<At::kPublishField>(slot.tags, tags);
-    A::template store<At::kPublishField>(slot.time, time);
-    for (int i = 0; i < 4; ++i) A::template store<At::kPublishField>(slot.words[i], words[i]);
+    write_fields(memory_.ring[(position_ + index) & mask_], size, tags, time, words);
+  }
+
+  // begin(), fill() and commit() for one sample, with every word of ours in a register: they might alias the slot's.
+  // Requires: room(1) was kOk; own(0, chunk) was called if the sample has a chunk.
+  [[gnu::always_inline]] bool publish_one(std::uint64_t size, std::uint64_t tags, std::uint64_t time,
+                                          const std::uint64_t (&words)[4]) {
+    const std::uint64_t position = position_;
+    const std::uint64_t payload_bytes = payload_bytes_ + (size & kSizeMask);
+    LaneHeader& header = *memory_.header;
+    Slot& slot = memory_.ring[position & mask_];
+    begin();
+    write_fields(slot, size, tags, time, words);
+    A::template store<At::kPublishStamp>(slot.stamp, stamp_of(position));
+    position_ = position + 1;
+    payload_bytes_ = payload_bytes;
+    store_two<A, At::kPublishHead, At::kTakeCounter>(header.head, header.payload_bytes, position + 1, payload_bytes);
+    return somebody_sleeps();
   }
 
   // Notes that the index-th slot of this publish names `chunk`.
@@ -127,9 +141,7 @@ class LaneWriter {
     payload_bytes_ += payload_bytes;
     A::template store<At::kPublishHead>(memory_.header->head, position_);
     A::template store<At::kTakeCounter>(memory_.header->payload_bytes, payload_bytes_);
-    // Row 8. Pairs with the sleeper's membarrier between setting the board and looking at the stamp.
-    A::template light_fence<At::kPublishBoardBarrier>(full_fences());
-    return A::template load<At::kPublishBoard>(memory_.board->sleepers) != 0;
+    return somebody_sleeps();
   }
 
   // Row 8: down with an exchange, before anybody is rung. If we die after it, the broker rings.
@@ -209,6 +221,20 @@ class LaneWriter {
   }
 
  private:
+  [[gnu::always_inline]] static void write_fields(Slot& slot, std::uint64_t size, std::uint64_t tags,
+                                                  std::uint64_t time, const std::uint64_t (&words)[4]) {
+    A::template store<At::kPublishField>(slot.size, size);
+    store_two<A, At::kPublishField, At::kPublishField>(slot.tags, slot.time, tags, time);
+    store_two<A, At::kPublishField, At::kPublishField>(slot.words[0], slot.words[1], words[0], words[1]);
+    store_two<A, At::kPublishField, At::kPublishField>(slot.words[2], slot.words[3], words[2], words[3]);
+  }
+
+  // Row 8. Pairs with the sleeper's membarrier between setting the board and looking at the stamp.
+  bool somebody_sleeps() const {
+    A::template light_fence<At::kPublishBoardBarrier>(full_fences());
+    return A::template load<At::kPublishBoard>(memory_.board->sleepers) != 0;
+  }
+
   // Row 2a and 6b: `floor` first, then who is attached, then how far they are. No full fence: slots need none, and a
   // lossless reader that joins pays with a membarrier (6a).
   [[gnu::noinline]] Room scan_room(std::uint64_t count) {
@@ -300,10 +326,10 @@ class LaneWriter {
 
   LaneWriterMemory memory_;
   std::uint64_t mask_;
-  std::uint64_t position_ = 0;
+  alignas(16) std::uint64_t position_ = 0;
+  std::uint64_t payload_bytes_ = 0;  // beside position_: one store writes both
   std::uint64_t slot_limit_;
   std::uint64_t floor_ = 0;
-  std::uint64_t payload_bytes_ = 0;
   std::span<const ReaderRef> readers_;
   const std::uint64_t* tail_next_;
   std::uint64_t changes_ = 0;  // of the roster, when readers_ was read

@@ -461,9 +461,11 @@ class Publishing(CliTest):
     def test_memory_that_is_not_there_is_an_error_with_numbers(self):
         path = self.directory / "sparse"
         free = os.statvfs("/dev/shm")
+        size = min(free.f_bavail * free.f_frsize + (1 << 30), 1 << 42)
         with open(path, "wb") as file:
-            file.truncate(min(free.f_bavail * free.f_frsize + (1 << 30), 1 << 42))
-        failed = json.loads(self.run_cli("--json", "pub", "t", "--file", path, "--bytes-max", "8tb", status=1).stderr)
+            file.truncate(size)
+        failed = json.loads(self.run_cli("--json", "pub", "t", "--file", path, "--bytes-max", str(size + (1 << 30)),
+                                         status=1).stderr)
         self.assertEqual(failed["error"], "no_memory")
         self.assertRegex(failed["message"], r"\d{6,}\D+\d{6,}")
         self.run_cli("pub", "t", given=b"the next one fits")

@@ -102,17 +102,26 @@ void LaneScenario::publish() {
     }
     const std::uint64_t part = shape_.chunks > 0 ? chunks.size() : count;
     if (part == 0 || !make_room(writer, part)) break;  // readers hold it all: nothing more in this run
-    writer.begin();
-    for (std::uint64_t i = 0; i < part; ++i) {
-      const std::uint64_t position = first + i;
-      if (shape_.chunks == 0) {
-        writer.fill(i, 32 | shm::kFlagInline, 0, position, {position, position, position, position});
-      } else {
-        writer.fill(i, 8, 0, position, {chunks[i], shm::chunks_offset(shape_.ring) + 64 * chunks[i], 0, 0});
-        writer.own(i, chunks[i]);
+    const std::uint64_t size = shape_.chunks == 0 ? 32 | shm::kFlagInline : 8;
+    const auto words_of = [&](std::uint64_t i, std::uint64_t(&words)[4]) {
+      std::fill(words, words + 4, shape_.chunks == 0 ? first + i : 0);
+      if (shape_.chunks == 0) return;
+      words[0] = chunks[i];
+      words[1] = shm::chunks_offset(shape_.ring) + 64 * chunks[i];
+      writer.own(i, chunks[i]);
+    };
+    std::uint64_t words[4];
+    if (part == 1) {
+      words_of(0, words);
+      writer.publish_one(size, 0, first, words);
+    } else {
+      writer.begin();
+      for (std::uint64_t i = 0; i < part; ++i) {
+        words_of(i, words);
+        writer.fill(i, size, 0, first + i, words);
       }
+      writer.commit(part, 8 * part);
     }
-    writer.commit(part, 8 * part);
     published_ = writer.position();
   }
   if (shape_.finishes) writer.finish();

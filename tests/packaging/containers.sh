@@ -47,7 +47,7 @@ base=docker.io/library/debian:bookworm-slim
 if ! "${podman[@]}" image exists "$base"; then
   if [[ ! -s $home/base.tar ]]; then
     echo "-- base image: debootstrap"
-    debootstrap --variant=minbase bookworm "$work/rootfs" >"$work/debootstrap.log" 2>&1 ||
+    unshare --mount debootstrap --variant=minbase bookworm "$work/rootfs" >"$work/debootstrap.log" 2>&1 ||
       not_run "debootstrap could not make the base image: $(tail -n 1 "$work/debootstrap.log")"
     rm -rf "$work"/rootfs/var/cache/apt/archives/*.deb
     tar -C "$work/rootfs" -cf "$work/base.tar" .

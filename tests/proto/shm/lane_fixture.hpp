@@ -259,9 +259,10 @@ class TestWriter {
   // Publishes one sample. False: the ring is full, or no chunk is free.
   bool publish_inline() {
     if (room(1) != Room::kOk) return false;
-    writer_.begin();
-    fill_inline(0);
-    sleepers_ = writer_.commit(1, kInlineBytesMax);
+    const std::uint64_t position = writer_.position();
+    std::uint64_t words[4];
+    for (std::uint64_t i = 0; i < 4; ++i) words[i] = payload_word(position, i);
+    sleepers_ = writer_.publish_one(kInlineBytesMax | kFlagInline, position << 32, position, words);
     return true;
   }
   bool publish_chunk() {

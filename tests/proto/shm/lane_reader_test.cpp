@@ -271,7 +271,7 @@ TEST(LaneReaderOrder, AnEndIsReadBeforeTheLastLookAtTheStamp) {
   Taken taken;
   const Trace trace;
   ASSERT_EQ((*reader)->take(taken), Take::kFinished);
-  EXPECT_EQ(trace.sites(), (Sites{At::kTakeStamp, At::kTakeState, At::kTakeStamp}));
+  EXPECT_EQ(trace.sites(), (Sites{At::kTakeStamp, At::kTakeStamp, At::kTakeState, At::kTakeStamp}));
 }
 
 TEST(LaneReaderOrder, ABatchPinsAllThenFencesOnceThenLooksAtFloorOnce) {
