@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the broker is told: command line over environment over configuration file over defaults.
+// What the broker is told: command line over configuration file over environment over defaults.
 #pragma once
 
 #include <cstddef>

@@ -129,6 +129,30 @@ void fill(const shm::Attribute& from, hf_attribute& to) {
   return guarded([&] { return subscriber->take(*view); });
 }
 
+// Looks by taking for as long as the subscriber spins, then sleeps.
+[[gnu::noinline]] int take_waiting(hf_subscriber* subscriber, std::int64_t timeout_ns, hf_view* view) {
+  constexpr int kLooks = 64;  // between two looks at the clock
+  const Deadline deadline(timeout_ns);
+  if (subscriber->spin_ns() > 0) {
+    const Deadline spinning(static_cast<std::int64_t>(std::min<std::uint64_t>(subscriber->spin_ns(), INT64_MAX)));
+    do {
+      for (int i = 0; i < kLooks; ++i) {
+        if (const int result = hf_take(subscriber, view); result != HF_EMPTY) return result;
+        cpu_pause();
+      }
+    } while (!spinning.expired() && !deadline.expired());
+  }
+  return guarded([&] {
+    while (true) {
+      std::size_t ready = 0;
+      const int waited = wait_for_any(&subscriber, 1, deadline.left_ns(), ready, true);
+      if (waited != HF_OK) return waited;
+      const int result = subscriber->take(*view);
+      if (result != HF_EMPTY) return result;
+    }
+  });
+}
+
 [[gnu::noinline]] int made_room(LaneView* lane) {
   return guarded([&] {
     lane->made_room();
@@ -390,20 +414,9 @@ int hf_take(hf_subscriber* subscriber, hf_view* view) {
 }
 
 int hf_take_wait(hf_subscriber* subscriber, int64_t timeout_ns, hf_view* view) {
-  if (subscriber == nullptr || view == nullptr) [[unlikely]]
-    return null_argument(subscriber == nullptr ? "subscriber" : "view");
-  return guarded([&] {
-    int result = subscriber->take(*view);
-    if (result != HF_EMPTY) return result;
-    const Deadline deadline(timeout_ns);
-    while (true) {
-      std::size_t ready = 0;
-      const int waited = wait_for_any(&subscriber, 1, timeout_ns <= 0 ? timeout_ns : deadline.left_ns(), ready);
-      if (waited != HF_OK) return waited;
-      result = subscriber->take(*view);
-      if (result != HF_EMPTY) return result;
-    }
-  });
+  const int result = hf_take(subscriber, view);
+  if (result != HF_EMPTY) return result;
+  return timeout_ns == 0 ? HF_TIMEOUT : take_waiting(subscriber, timeout_ns, view);
 }
 
 int hf_take_batch(hf_subscriber* subscriber, hf_view* views, size_t count, size_t* taken) {

@@ -7,6 +7,7 @@
 
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "client/src/failure.hpp"
 #include "client/src/json_fields.hpp"
@@ -127,6 +128,10 @@ constexpr std::uint32_t kHungUp = 1;  // the control socket, among the events of
 constexpr std::int64_t kAttachAgainNs = 100'000'000;
 // Without a broker a publisher that never rang an eventfd cannot get its descriptor: then the loop looks this often.
 constexpr long kLookAgainNs = 100'000'000;
+
+// Who spins on the only CPU keeps the publisher from it. A thread that is bound to one of several is another matter:
+// that is how people spin on purpose.
+bool one_cpu() { return ::sysconf(_SC_NPROCESSORS_ONLN) == 1; }
 }  // namespace
 
 // ---- opening ------------------------------------------------------------------------------------------------------
@@ -142,7 +147,7 @@ int hf_subscriber::open(const std::shared_ptr<Session>& session, const char* top
   opened->topic_ = topic;
   opened->delivery_ = options.delivery;
   opened->start_ = options.start;
-  opened->spin_ns_ = options.spin_ns;
+  opened->spin_ns_ = one_cpu() ? 0 : options.spin_ns;
   opened->topic_block_ = shm::roster_block<Atomics>(session->roster(), number(reply.result, "topic_block"));
   int result = opened->topic_block_ != nullptr ? opened->attach_listed(reply.result, reply.fds)
                                                : fail(HF_E_PROTOCOL, "the broker names a place outside its roster");

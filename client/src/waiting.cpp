@@ -35,9 +35,7 @@ bool spin(hf_subscriber* const* subscribers, std::size_t count, const Deadline& 
   do {
     for (int i = 0; i < 64; ++i) {
       if (find_ready(subscribers, count, ready)) return true;
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
+      cpu_pause();
     }
   } while (!spinning.expired() && !deadline.expired());
   return false;
@@ -63,7 +61,8 @@ bool sleep_once(Session& session, std::uint32_t index, hf_subscriber* const* sub
 
 }  // namespace
 
-int wait_for_any(hf_subscriber* const* subscribers, std::size_t count, std::int64_t timeout_ns, std::size_t& ready) {
+int wait_for_any(hf_subscriber* const* subscribers, std::size_t count, std::int64_t timeout_ns, std::size_t& ready,
+                 bool spun) {
   if (count == 0) return fail(HF_E_INVALID, "waiting for no subscriber at all");
   for (std::size_t i = 0; i < count; ++i) {
     if (subscribers[i] == nullptr) return fail(HF_E_INVALID, "subscriber " + std::to_string(i) + " is NULL");
@@ -74,7 +73,7 @@ int wait_for_any(hf_subscriber* const* subscribers, std::size_t count, std::int6
   if (find_ready(subscribers, count, ready)) return HF_OK;
   if (timeout_ns == 0) return HF_TIMEOUT;
   const Deadline deadline(timeout_ns);
-  if (spin(subscribers, count, deadline, ready)) return HF_OK;
+  if (!spun && spin(subscribers, count, deadline, ready)) return HF_OK;
   Session& session = subscribers[0]->session();
   std::uint32_t bell = 0;
   if (const int leased = session.lease_bell(bell); leased != HF_OK) return leased;

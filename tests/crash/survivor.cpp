@@ -47,6 +47,11 @@ void Survivor::quit_after(std::uint32_t session) {
   last_session_ = session;
 }
 
+void Survivor::quit_after_first() {
+  const std::lock_guard lock(mutex_);
+  first_is_last_ = true;
+}
+
 void Survivor::go() {
   const std::lock_guard lock(mutex_);
   // A lossless survivor gets every sample that tells it to hold, so each go has its hold, even if it comes first. One
@@ -122,11 +127,11 @@ bool Survivor::step() {
       return true;
     case HF_FINISHED:
       ++tallies_[session].finished;
-      quit_ = quit_ || session == last_session_;
+      quit_ = quit_ || is_last(session);
       return true;
     case HF_ABORTED:
       ++tallies_[session].aborted;
-      quit_ = quit_ || session == last_session_;
+      quit_ = quit_ || is_last(session);
       return true;
     case HF_EMPTY: {
       if (quit_) return false;

@@ -3,7 +3,8 @@
 // A subscriber that must go on whoever dies: a session and a thread of its own, with the ordinary library. It checks every
 // sample, keeps the last few views and checks them again when it gives them back, and counts.
 //
-// It ends by itself when the lane of the publisher named by quit_after() has ended and nothing more is to be taken.
+// It ends by itself when the lane that quit_after() or quit_after_first() names has ended and nothing more is to be taken.
+// Say which before that lane can end: an end is reported once.
 #pragma once
 
 #include <condition_variable>
@@ -43,7 +44,9 @@ class Survivor {
   ~Survivor();
 
   void start();
+  // The lane of this publisher, or whichever ends first.
   void quit_after(std::uint32_t session);
+  void quit_after_first();
 
   // Goes on after a sample that told it to hold. never_hold(): and holds no more.
   void go();
@@ -62,6 +65,8 @@ class Survivor {
   void give_back(std::size_t keep);
   void hold();
   void wrong(const std::string& what);
+  // Requires: mutex_ is held.
+  bool is_last(std::uint32_t session) const { return first_is_last_ || session == last_session_; }
 
   bool lossless_;
   Client client_;
@@ -82,6 +87,7 @@ class Survivor {
   bool held_ = false;
   bool holds_ = true;
   std::uint32_t last_session_ = 0;
+  bool first_is_last_ = false;
   bool quit_ = false;  // that one has ended
   bool ended_ = false;  // the thread is done
 };

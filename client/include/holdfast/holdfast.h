@@ -197,7 +197,7 @@ typedef struct hf_subscriber_options {
   int32_t delivery; /* HF_DROP_OLDEST: the publisher never waits; HF_LOSSLESS: nothing is lost, the publisher waits */
   int32_t start; /* HF_START_*: where a late joiner begins */
   const hf_type* type; /* NULL: any */
-  uint64_t spin_ns; /* how long a wait looks before it sleeps; 0: not at all */
+  uint64_t spin_ns; /* how long a wait looks before it sleeps; 0, or a machine with one CPU: not at all */
 } hf_subscriber_options;
 
 HF_API int hf_subscriber_open(hf_client* client, const char* topic, const hf_subscriber_options* options,

@@ -228,7 +228,7 @@ struct SubscriberOptions {
   bool lossless = false;
   int start = HF_START_NEXT;
   const hf_type* type = nullptr;
-  std::chrono::nanoseconds spin{0};
+  std::chrono::nanoseconds spin{0};  // as hf_subscriber_options::spin_ns
 };
 
 /// Reads the samples of a topic. One thread at a time.
