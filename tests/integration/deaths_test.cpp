@@ -199,5 +199,34 @@ TEST(Deaths, TerminatedBrokerLeavesNothing) {
   broker.start();
 }
 
+// The next broker begins at id 1 with a roster of its own: what two processes share from before must not be taken for it.
+TEST(Deaths, ClientsOutliveACleanStopAndOpenAgainAtTheNextBroker) {
+  PrivateBroker broker;
+  RemoteClient writer(broker);
+  RemoteClient reader(broker);
+  ASSERT_EQ(writer.open_publisher("before").at("code"), HF_OK);
+  ASSERT_EQ(reader.subscribe("before").at("code"), HF_OK);
+  reader.begin_taking_until_ended();
+  writer.publish(100, 5000, 1);
+  EXPECT_EQ(broker.stop(), 0);
+  broker.start();
+  RemoteClient others(broker);  // the same session and lane ids as above
+  ASSERT_EQ(others.open_publisher("before").at("code"), HF_OK);
+  others.publish(50, 5000, 1000);
+  writer.publish(100, 5000, 101);
+  writer.drain();
+  writer.close_publisher();
+  const Seen seen = reader.finish_taking();
+  EXPECT_EQ(seen.samples, 200u);
+  EXPECT_EQ(seen.torn + seen.disorder + seen.missed + seen.corrupt, 0u);
+  EXPECT_EQ(seen.finished, 1u);
+  RemoteClient late(broker);
+  ASSERT_EQ(late.subscribe("before").at("code"), HF_OK);
+  late.begin_taking_until_ended();
+  others.publish(50, 5000, 2000);
+  others.close_publisher();
+  EXPECT_EQ(late.finish_taking().samples, 50u);
+}
+
 }  // namespace
 }  // namespace holdfast::integration

@@ -266,6 +266,31 @@ TEST(Waiting, PublisherWaitsForSubscribers) {
   EXPECT_TRUE(eventually([&] { return publisher.subscriber_count() == 0; }));
 }
 
+// A subscriber that opens at the same moment is on the roster before it has a cursor: whoever waited for it must not publish
+// past it, drain and leave.
+TEST(Waiting, SubscriberThatWasWaitedForGetsWhatFollows) {
+  PrivateBroker broker;
+  for (int round = 0; round < 60; ++round) {
+    const std::string topic = "meeting/" + std::to_string(round);
+    std::thread publishing([&] {
+      Client client = broker.client();
+      Publisher publisher = client.publisher_or_throw(topic);
+      ASSERT_EQ(publisher.wait_for_subscribers(1, kSoon).or_throw(), Status::kOk);
+      ASSERT_EQ(publisher.publish("first", 5, kSoon).or_throw(), Status::kOk);
+      EXPECT_EQ(publisher.drain(kSoon).or_throw(), Status::kOk);
+    });
+    Client client = broker.client();
+    SubscriberOptions options;
+    options.lossless = round % 2 == 0;
+    Subscriber subscriber = client.subscriber_or_throw(topic, options);
+    View view;
+    EXPECT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk) << "round " << round;
+    EXPECT_EQ(view.position(), 0u);
+    view.release();
+    publishing.join();
+  }
+}
+
 TEST(Waiting, SixtyFourThreadsMayWaitAndOneMoreIsBusy) {
   constexpr int kThreads = 65;
   PrivateBroker broker;
