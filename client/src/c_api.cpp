@@ -12,6 +12,7 @@
 
 #include "client/include/holdfast/holdfast.h"
 #include "client/src/failure.hpp"
+#include "client/src/fork_guard.hpp"
 #include "client/src/options.hpp"
 #include "client/src/publisher.hpp"
 #include "client/src/subscriber.hpp"
@@ -29,20 +30,25 @@ struct hf_client {
 
 namespace {
 
-// Which client each open handle belongs to, so that closing a client closes its handles.
+// Which client each open handle belongs to, so that closing a client closes its handles. A forked child
+// closes inherited handles, too: guarded by the mutex that is locked across fork(), and made when the library is loaded.
 template <class Handle>
 class Owners {
  public:
   void add(Handle* handle, const hf_client* client) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(fork_mutex());
     owners_[handle] = client;
   }
   void remove(Handle* handle) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(fork_mutex());
     owners_.erase(handle);
   }
+  bool contains(Handle* handle) {
+    const std::lock_guard lock(fork_mutex());
+    return owners_.contains(handle);
+  }
   std::vector<Handle*> take_all(const hf_client* client) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(fork_mutex());
     std::vector<Handle*> handles;
     for (auto at = owners_.begin(); at != owners_.end();) {
       if (at->second == client) {
@@ -56,18 +62,12 @@ class Owners {
   }
 
  private:
-  std::mutex mutex_;
   std::unordered_map<Handle*, const hf_client*> owners_;
 };
 
-Owners<hf_publisher>& publishers() {
-  static auto* owners = new Owners<hf_publisher>;
-  return *owners;
-}
-Owners<hf_subscriber>& subscribers() {
-  static auto* owners = new Owners<hf_subscriber>;
-  return *owners;
-}
+// Never destroyed: static objects may close handles at exit.
+Owners<hf_publisher>& g_publishers = *new Owners<hf_publisher>;
+Owners<hf_subscriber>& g_subscribers = *new Owners<hf_subscriber>;
 
 int null_argument(const char* what) { return fail(HF_E_INVALID, std::string(what) + " is NULL"); }
 
@@ -76,6 +76,14 @@ int check_client(const hf_client* client) {
   if (client->forks != g_fork_count)
     return fail(HF_E_FORKED, "this client belongs to the parent process; open one here");
   return HF_OK;
+}
+
+// A chunk that is lent keeps its publisher; an inline loan does not, and may have outlived it.
+int check_loan(hf_loan& loan) {
+  if (loan.publisher == nullptr) return fail(HF_E_CLOSED, "this loan is already published or dropped");
+  if (loan.data != nullptr || g_publishers.contains(loan.publisher)) return HF_OK;
+  loan.publisher = nullptr;
+  return fail(HF_E_CLOSED, "the publisher of this loan is closed");
 }
 
 std::span<const std::uint8_t> bytes_of(const void* encoded, std::uint32_t bytes) {
@@ -105,9 +113,8 @@ void fill(const shm::Attribute& from, hf_attribute& to) {
 
 [[gnu::noinline]] int publish_loan_long(hf_loan* loan, std::int64_t timeout_ns) {
   if (loan == nullptr) return null_argument("loan");
-  hf_publisher* publisher = loan->publisher;
-  if (publisher == nullptr) return fail(HF_E_CLOSED, "this loan is already published or dropped");
-  return guarded([&] { return publisher->publish_loan(*loan, timeout_ns); });
+  if (const int result = check_loan(*loan); result != HF_OK) return result;
+  return guarded([&] { return loan->publisher->publish_loan(*loan, timeout_ns); });
 }
 
 [[gnu::noinline]] int publish_long(hf_publisher* publisher, const void* payload, std::uint64_t bytes,
@@ -231,8 +238,8 @@ void hf_client_close(hf_client* client) {
   if (client == nullptr) return;
   (void)guarded([&] {
     if (client->forks == g_fork_count) {
-      for (hf_publisher* publisher : publishers().take_all(client)) publisher->close(false);
-      for (hf_subscriber* subscriber : subscribers().take_all(client)) subscriber->close(false);
+      for (hf_publisher* publisher : g_publishers.take_all(client)) publisher->close(false);
+      for (hf_subscriber* subscriber : g_subscribers.take_all(client)) subscriber->close(false);
     }
     delete client;
     return HF_OK;
@@ -260,7 +267,7 @@ int hf_publisher_open(hf_client* client, const char* topic, const hf_publisher_o
     hf_publisher_options copied;
     if (const int result = copy_options(options, "hf_publisher_options", copied); result != HF_OK) return result;
     const int result = hf_publisher::open(client->session, topic, copied, publisher);
-    if (result == HF_OK) publishers().add(*publisher, client);
+    if (result == HF_OK) g_publishers.add(*publisher, client);
     return result;
   });
 }
@@ -268,7 +275,7 @@ int hf_publisher_open(hf_client* client, const char* topic, const hf_publisher_o
 void hf_publisher_close(hf_publisher* publisher) {
   if (publisher == nullptr) return;
   (void)guarded([&] {
-    publishers().remove(publisher);
+    g_publishers.remove(publisher);
     publisher->close(true);
     return HF_OK;
   });
@@ -283,13 +290,13 @@ int hf_publisher_loan(hf_publisher* publisher, uint64_t bytes, uint32_t attribut
 
 int hf_loan_set_attributes(hf_loan* loan, const void* encoded, uint32_t bytes) {
   if (loan == nullptr || (encoded == nullptr && bytes != 0)) return null_argument(loan == nullptr ? "loan" : "encoded");
-  if (loan->publisher == nullptr) return fail(HF_E_CLOSED, "this loan is already published or dropped");
+  if (const int result = check_loan(*loan); result != HF_OK) return result;
   return guarded([&] { return loan->publisher->set_attributes(*loan, encoded, bytes); });
 }
 
 int hf_loan_publish(hf_loan* loan, int64_t timeout_ns) {
   hf_publisher* publisher = loan != nullptr ? loan->publisher : nullptr;
-  if (publisher == nullptr || !publisher->quick() || !publisher->good(*loan)) [[unlikely]]
+  if (publisher == nullptr || loan->data == nullptr || !publisher->quick() || !publisher->good(*loan)) [[unlikely]]
     return publish_loan_long(loan, timeout_ns);
   return publisher->publish_good(*loan) ? ring(publisher) : HF_OK;
 }
@@ -299,9 +306,8 @@ int hf_loan_publish_batch(hf_loan* loans, size_t count, int64_t timeout_ns, size
   if (loans == nullptr) [[unlikely]]
     return null_argument("loans");
   if (count == 0) return HF_OK;
+  if (const int result = check_loan(loans[0]); result != HF_OK) return result;
   hf_publisher* publisher = loans[0].publisher;
-  if (publisher == nullptr) [[unlikely]]
-    return fail(HF_E_CLOSED, "this loan is already published or dropped");
   std::size_t done = 0;
   const int result = guarded([&] { return publisher->publish(loans, count, timeout_ns, done); });
   if (published != nullptr) *published = done;
@@ -310,6 +316,10 @@ int hf_loan_publish_batch(hf_loan* loans, size_t count, int64_t timeout_ns, size
 
 void hf_loan_drop(hf_loan* loan) {
   if (loan == nullptr || loan->publisher == nullptr) return;
+  if (loan->data == nullptr) {  // nothing was lent
+    loan->publisher = nullptr;
+    return;
+  }
   (void)guarded([&] {
     loan->publisher->drop(*loan);
     return HF_OK;
@@ -380,7 +390,7 @@ int hf_subscriber_open(hf_client* client, const char* topic, const hf_subscriber
     hf_subscriber_options copied;
     if (const int result = copy_options(options, "hf_subscriber_options", copied); result != HF_OK) return result;
     const int result = hf_subscriber::open(client->session, topic, copied, subscriber);
-    if (result == HF_OK) subscribers().add(*subscriber, client);
+    if (result == HF_OK) g_subscribers.add(*subscriber, client);
     return result;
   });
 }
@@ -388,7 +398,7 @@ int hf_subscriber_open(hf_client* client, const char* topic, const hf_subscriber
 void hf_subscriber_close(hf_subscriber* subscriber) {
   if (subscriber == nullptr) return;
   (void)guarded([&] {
-    subscribers().remove(subscriber);
+    g_subscribers.remove(subscriber);
     subscriber->close(true);
     return HF_OK;
   });

@@ -4,15 +4,17 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <utility>
+#include <variant>
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "client/src/deadline.hpp"
 #include "client/src/failure.hpp"
 #include "client/src/fork_guard.hpp"
+#include "client/src/json_fields.hpp"
 #include "proto/control/errors.hpp"
 #include "proto/control/message.hpp"
 
@@ -48,7 +50,7 @@ int connect_to(const std::string& path, Descriptor& socket, std::string& why) {
 }
 
 // Appends what came as SCM_RIGHTS. False if the kernel had to drop some: no descriptors left in this process.
-bool collect_descriptors(msghdr& message, std::vector<Descriptor>& fds) {
+bool collect_descriptors(msghdr& message, std::deque<Descriptor>& fds) {
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
     const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -76,9 +78,22 @@ std::vector<std::string> socket_paths(const std::string& socket, const std::stri
 ControlSocket::~ControlSocket() { close(); }
 
 void ControlSocket::close() {
-  if (!socket_) return;
-  forget_in_child(socket_.get());
-  socket_.reset();
+  if (socket_) {
+    forget_in_child(socket_.get());
+    socket_.reset();
+  }
+  unsent_.clear();
+  received_fds_.clear();
+  const auto given_up = std::exchange(given_up_, {});
+  for (const auto& [id, late] : given_up) {
+    Reply none;
+    if (late) late(none);
+  }
+}
+
+void ControlSocket::abandon() {
+  socket_.release();
+  given_up_.clear();
 }
 
 int ControlSocket::connect(const std::vector<std::string>& paths, std::int64_t timeout_ns) {
@@ -100,79 +115,164 @@ int ControlSocket::connect(const std::vector<std::string>& paths, std::int64_t t
               "no broker answers; tried " + tried + ". Start holdfastd, or set HOLDFAST_SOCKET or HOLDFAST_INSTANCE");
 }
 
-int ControlSocket::request(const char* method, const nlohmann::json& params, Reply& reply) {
+int ControlSocket::request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
+                           LateReply late) {
   if (!socket_)
     return fail(HF_E_NO_BROKER, "the broker at " + path_ +
                                     " is gone; what is attached goes on without it, open a new client for the rest");
+  if (const int result = take_late(); result != HF_OK) return result;
   const std::uint64_t id = next_id_++;
-  const std::string line = control::request_line(id, method, params);
+  std::string line = control::request_line(id, method, params);
   if (line.size() > control::kLineBytesMax)
     return fail(HF_E_TOO_LARGE, std::string("the request ") + method + " has " + std::to_string(line.size()) +
                                     " bytes, the limit is " + std::to_string(control::kLineBytesMax));
-  if (const int sent = send_line(line); sent != HF_OK) return sent;
-  std::string answer;
-  if (const int received = receive_line(answer, reply.fds); received != HF_OK) return received;
-  auto parsed = control::parse_line(answer);
-  auto* document = std::get_if<nlohmann::json>(&parsed);
-  if (document == nullptr || !document->is_object()) return lost("it answered with something that is no reply");
-  if (const auto error = document->find("error"); error != document->end() && error->is_object()) {
-    const int code = error->value("code", 0);
-    const auto* known = control::find_error(code);
-    std::string sentence = error->value("message", std::string("the broker gave no reason"));
+  const Deadline deadline(timeout_ns);
+  const std::size_t bytes = line.size();
+  int result = flush(deadline);
+  if (result == HF_OK) {
+    unsent_ = std::move(line);
+    result = flush(deadline);
+    // Not even begun: it can be taken back. Else its end goes out before the next.
+    if (result == HF_TIMEOUT && unsent_.size() < bytes) given_up_.emplace(id, std::exchange(late, nullptr));
+    if (unsent_.size() == bytes) unsent_.clear();
+  }
+  if (result == HF_TIMEOUT) {
+    Reply none;
+    if (late) late(none);
+  }
+  while (result == HF_OK) {
+    Answer answer;
+    result = next_answer(deadline, answer);
+    if (result == HF_TIMEOUT) given_up_.emplace(id, std::move(late));
+    if (result != HF_OK) break;
+    if (answer.unnumbered || answer.id == id) return settle(answer, reply);
+    result = hand_out(answer);
+  }
+  return result == HF_TIMEOUT ? give_up(method, timeout_ns) : result;
+}
+
+int ControlSocket::give_up(const char* method, std::int64_t timeout_ns) {
+  return fail(HF_TIMEOUT, "the broker at " + path_ + " has not answered " + method + " within " +
+                              std::to_string(timeout_ns / 1'000'000) +
+                              " ms. What is attached goes on, and so does this client; try again, or open a client "
+                              "with a longer timeout");
+}
+
+int ControlSocket::take_late() {
+  const Deadline now(0);
+  while (socket_) {
+    Answer answer;
+    int result = next_answer(now, answer);
+    if (result == HF_TIMEOUT) return HF_OK;
+    if (result == HF_OK) {
+      Reply none;
+      result = answer.unnumbered ? settle(answer, none) : hand_out(answer);
+    }
+    if (result != HF_OK) return result;
+  }
+  return HF_OK;
+}
+
+// The answer is that of the request under way.
+int ControlSocket::settle(Answer& answer, Reply& reply) {
+  if (const auto error = answer.document.find("error"); error != answer.document.end() && error->is_object()) {
+    const auto code = error->find("code");
+    const auto* known =
+        code != error->end() && code->is_number_integer() ? control::find_error(code->get<int>()) : nullptr;
+    std::string sentence = text(*error, "message");
+    if (sentence.empty()) sentence = "the broker gave no reason";
     return fail(known != nullptr ? known->c_abi : HF_E_PROTOCOL, std::move(sentence));
   }
-  const auto result = document->find("result");
-  if (result == document->end() || !result->is_object() || document->value("id", std::uint64_t{0}) != id)
-    return lost("it answered another question");
+  const auto result = answer.document.find("result");
+  if (result == answer.document.end() || !result->is_object())
+    return lost("it answered with something that is no reply");
   reply.result = std::move(*result);
+  reply.fds = std::move(answer.fds);
   return HF_OK;
 }
 
-int ControlSocket::send_line(const std::string& line) {
-  const Deadline deadline(timeout_ns_);
-  std::size_t sent = 0;
-  while (sent < line.size()) {
-    const ssize_t n = ::send(socket_.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+// The answer is that of a request that was given up.
+int ControlSocket::hand_out(Answer& answer) {
+  const auto at = given_up_.find(answer.id);
+  if (at == given_up_.end()) return lost("it answered another question");
+  const LateReply late = std::move(at->second);
+  given_up_.erase(at);
+  Reply reply;
+  if (const auto result = answer.document.find("result"); result != answer.document.end() && result->is_object()) {
+    reply.result = std::move(*result);
+    reply.fds = std::move(answer.fds);
+  }
+  if (late) late(reply);
+  return HF_OK;
+}
+
+int ControlSocket::flush(const Deadline& deadline) {
+  while (!unsent_.empty()) {
+    const ssize_t n = ::send(socket_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0) {
-      sent += static_cast<std::size_t>(n);
+      unsent_.erase(0, static_cast<std::size_t>(n));
     } else if (errno == EAGAIN) {
       pollfd writable{socket_.get(), POLLOUT, 0};
-      if (::poll(&writable, 1, deadline.poll_ms()) == 0) return lost("it does not read our request");
+      if (::poll(&writable, 1, deadline.poll_ms()) == 0) return HF_TIMEOUT;
     } else if (errno != EINTR) {
-      return lost(std::strerror(errno));
+      return hung_up(std::strerror(errno));
     }
   }
   return HF_OK;
 }
 
-int ControlSocket::receive_line(std::string& line, std::vector<Descriptor>& fds) {
-  const Deadline deadline(timeout_ns_);
-  while (true) {
-    if (auto next = received_.next()) {
-      line = std::move(*next);
-      return HF_OK;
+// The next line, parsed, with the descriptors that it lists: those came with its first byte.
+int ControlSocket::next_answer(const Deadline& deadline, Answer& answer) {
+  std::optional<std::string> line;
+  while (!(line = received_.next()))
+    if (const int result = receive_some(deadline); result != HF_OK) return result;
+  auto parsed = control::parse_line(*line);
+  auto* document = std::get_if<nlohmann::json>(&parsed);
+  if (document == nullptr || !document->is_object()) return lost("it answered with something that is no reply");
+  const auto id = document->find("id");
+  answer.unnumbered = (id == document->end() || id->is_null()) && document->contains("error");
+  answer.id = number(*document, "id");
+  if (const auto result = document->find("result"); result != document->end()) {
+    for (std::size_t left = list(*result, "fds").size(); left > 0 && !received_fds_.empty(); --left) {
+      answer.fds.push_back(std::move(received_fds_.front()));
+      received_fds_.pop_front();
     }
-    pollfd readable{socket_.get(), POLLIN, 0};
-    const int polled = ::poll(&readable, 1, deadline.poll_ms());
-    if (polled == 0) return lost("it did not answer in time");
-    if (polled < 0) {
-      if (errno == EINTR) continue;
-      return lost(std::strerror(errno));
-    }
-    char bytes[16384];
-    alignas(cmsghdr) char control_bytes[CMSG_SPACE(kDescriptorsMax * sizeof(int))];
-    iovec part{bytes, sizeof bytes};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control_bytes;
-    message.msg_controllen = sizeof control_bytes;
-    const ssize_t n = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (n <= 0) return lost(n == 0 ? "it closed the connection" : std::strerror(errno));
-    if (!collect_descriptors(message, fds)) return lost("this process has no descriptors left; raise ulimit -n");
-    if (!received_.append({bytes, static_cast<std::size_t>(n)})) return lost("its answer is longer than a line may be");
   }
+  answer.document = std::move(*document);
+  if (received_.size() == 0) received_fds_.clear();  // more than it listed
+  return HF_OK;
+}
+
+int ControlSocket::receive_some(const Deadline& deadline) {
+  pollfd readable{socket_.get(), POLLIN, 0};
+  const int polled = ::poll(&readable, 1, deadline.poll_ms());
+  if (polled == 0) return HF_TIMEOUT;
+  if (polled < 0) return errno == EINTR ? HF_OK : lost(std::strerror(errno));
+  char bytes[16384];
+  alignas(cmsghdr) char control_bytes[CMSG_SPACE(kDescriptorsMax * sizeof(int))];
+  iovec part{bytes, sizeof bytes};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control_bytes;
+  message.msg_controllen = sizeof control_bytes;
+  const ssize_t n = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (n < 0 && (errno == EINTR || errno == EAGAIN)) return HF_OK;
+  if (n <= 0) return lost(n == 0 ? "it closed the connection" : std::strerror(errno));
+  if (!collect_descriptors(message, received_fds_))
+    return lost("this process has no descriptors left; raise ulimit -n");
+  if (!received_.append({bytes, static_cast<std::size_t>(n)})) return lost("its answer is longer than a line may be");
+  return HF_OK;
+}
+
+// A broker that takes no more connections says so, and hangs up without reading what we send.
+int ControlSocket::hung_up(const std::string& why) {
+  Answer answer;
+  Reply none;
+  if (next_answer(Deadline(0), answer) != HF_OK || !answer.unnumbered) return socket_ ? lost(why) : HF_E_NO_BROKER;
+  const int refused = settle(answer, none);
+  close();
+  return refused;
 }
 
 int ControlSocket::lost(const std::string& why) {

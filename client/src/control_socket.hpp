@@ -2,14 +2,28 @@
 //
 // One connection to the broker: requests go out as lines, replies come back in order, with descriptors.
 // Not for two threads at once: Session serialises.
+//
+// A request whose reply does not come in time is *given up*: it costs only itself. Its reply is still awaited, by its
+// id, and goes to the handler that the request came with; so do its descriptors, of which each reply lists how many it
+// has. Only what cannot be told apart any more (the end of the connection, a line that is no reply, descriptors that the
+// kernel dropped) closes the connection for good.
+//
+// Invariants:
+//   (1) every request that was given up has its handler called once: with its reply, or with an empty one if none can
+//       come any more. No other request has.
+//   (2) what goes out is whole lines: the rest of one that was given up half-sent goes before the next.
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "client/src/deadline.hpp"
 #include "client/src/descriptor.hpp"
 #include "proto/control/message.hpp"
 
@@ -19,6 +33,9 @@ struct Reply {
   nlohmann::json result;
   std::vector<Descriptor> fds;  // in the order of result["fds"]
 };
+
+// Takes the reply of a request that was given up; empty if it was refused, or none comes. Must not use the connection.
+using LateReply = std::function<void(Reply& reply)>;
 
 class ControlSocket {
  public:
@@ -30,21 +47,47 @@ class ControlSocket {
   // Connects to the first of `paths` that answers. Failure: HF_E_NO_BROKER, naming every path and why.
   [[nodiscard]] int connect(const std::vector<std::string>& paths, std::int64_t timeout_ns);
 
-  // Sends one request and waits for its reply. A failure of the transport closes the connection for good.
-  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply);
+  // Sends one request and waits for its reply, as long as connect() was told. HF_TIMEOUT, with a sentence: given up.
+  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply) {
+    return request(method, params, reply, timeout_ns_, nullptr);
+  }
+  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
+                            LateReply late);
+
+  // Hands out the replies of given up requests that are here, without waiting.
+  [[nodiscard]] int take_late();
+  // Is a reply still to come?
+  bool awaits_reply() const { return !given_up_.empty(); }
 
   const std::string& path() const { return path_; }
   int fd() const { return socket_.get(); }
   void close();
+  // In a forked child, where the descriptor is closed and its number perhaps another's.
+  void abandon();
 
  private:
-  int send_line(const std::string& line);
-  int receive_line(std::string& line, std::vector<Descriptor>& fds);
+  struct Answer {
+    nlohmann::json document;
+    std::vector<Descriptor> fds;
+    bool unnumbered = false;  // an error about the connection itself, or about a line that the broker could not read
+    std::uint64_t id = 0;
+  };
+
+  int flush(const Deadline& deadline);
+  int next_answer(const Deadline& deadline, Answer& answer);
+  int receive_some(const Deadline& deadline);
+  int settle(Answer& answer, Reply& reply);
+  int hand_out(Answer& answer);
+  int give_up(const char* method, std::int64_t timeout_ns);
+  int hung_up(const std::string& why);
   int lost(const std::string& why);
 
   Descriptor socket_;
   std::string path_;
+  std::string unsent_;
   control::LineBuffer received_;
+  std::deque<Descriptor> received_fds_;  // of lines that have not been taken from received_
+  std::map<std::uint64_t, LateReply> given_up_;
   std::uint64_t next_id_ = 1;
   std::int64_t timeout_ns_ = 0;
 };

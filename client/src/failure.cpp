@@ -21,6 +21,10 @@ int fail_errno(const std::string& what) {
   return fail(HF_E_SYSTEM, what + ": " + std::strerror(error) + " (errno " + std::to_string(error) + ")");
 }
 
+// Moved, not copied: a caller may hold the pointer, and a destructor cannot fail for want of memory.
+KeptSentence::KeptSentence() noexcept : sentence_(std::move(t_sentence)) {}
+KeptSentence::~KeptSentence() { t_sentence = std::move(sentence_); }
+
 const char* last_failure() { return t_sentence.c_str(); }
 
 }  // namespace holdfast::client

@@ -19,6 +19,19 @@ namespace holdfast::client {
 
 const char* last_failure();
 
+// While it lives, failures of this thread are nobody's concern: afterwards last_failure() is what it was, at the same
+// address. For destructors, which run within somebody's call, and for attempts of the library's own. Nests.
+class KeptSentence {
+ public:
+  KeptSentence() noexcept;
+  KeptSentence(const KeptSentence&) = delete;
+  KeptSentence& operator=(const KeptSentence&) = delete;
+  ~KeptSentence();
+
+ private:
+  std::string sentence_;
+};
+
 // The one place where exceptions (of allocation, of JSON) turn into codes at the C ABI.
 template <class Call>
 int guarded(Call&& call) noexcept {

@@ -34,7 +34,8 @@ int Mapping::map(int fd, shm::SegmentKind kind, std::uint64_t segment_id, std::u
   void* base = ::mmap(nullptr, reserve_bytes_, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (base == MAP_FAILED)
     return fail_errno(what + ": mapping " + std::to_string(reserve_bytes_) +
-                      " bytes of address space failed; check ulimit -v and vm.max_map_count");
+                      " bytes of address space failed; check ulimit -v and vm.max_map_count, or open publishers with a "
+                      "smaller bytes_max");
   base_ = static_cast<std::uint8_t*>(base);
   writable_ = writable;
   if (::madvise(base_, reserve_bytes_, MADV_DONTFORK) != 0) return fail_errno(what + ": madvise");

@@ -36,6 +36,9 @@ int bad_struct_size(const char* name, std::size_t given, std::size_t known) {
 
 int encode_type(const hf_type& type, nlohmann::json& encoded) {
   if (type.name == nullptr || *type.name == '\0') return fail(HF_E_INVALID, "type.name is empty");
+  // On its way to the broker what is no UTF-8 would be replaced, and become another name.
+  const std::string sent = nlohmann::json(type.name).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  if (nlohmann::json::parse(sent) != type.name) return fail(HF_E_INVALID, "type.name " + sent + " is not UTF-8");
   const std::uint64_t hash = type.hash != 0 ? type.hash : XXH3_64bits(type.name, std::strlen(type.name));
   char hex[17];
   std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(hash));

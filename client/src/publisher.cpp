@@ -202,9 +202,15 @@ int hf_publisher::publish(hf_loan* loans, std::size_t count, std::int64_t timeou
     if (const int result = make_room_for(part, timeout_ns, deadline); result != HF_OK) return result;
     const std::uint64_t time = now();
     std::uint64_t bytes = 0;
+    bool twice = false;  // the same loan, further up in this batch
     writer_->begin();
     for (std::size_t i = 0; i < part; ++i) {
       hf_loan& loan = loans[published + i];
+      if (!good(loan)) [[unlikely]] {
+        part = i;
+        twice = true;
+        break;
+      }
       fill(i, loan, time);
       bytes += loan.bytes;
       if (loan.data != nullptr) {
@@ -213,9 +219,10 @@ int hf_publisher::publish(hf_loan* loans, std::size_t count, std::int64_t timeou
       }
       loan.publisher = nullptr;
     }
-    if (writer_->commit(part, bytes)) [[unlikely]]
+    if (part > 0 && writer_->commit(part, bytes)) [[unlikely]]
       ring_sleepers();
     published += part;
+    if (twice) return bad_loan();
   }
   return HF_OK;
 }
@@ -238,8 +245,8 @@ int hf_publisher::publish_copy(const void* payload, std::uint64_t bytes, const v
 // ---- loans --------------------------------------------------------------------------------------------------------
 
 int hf_publisher::loan(std::uint64_t bytes, std::uint32_t attribute_bytes, std::int64_t timeout_ns, hf_loan& loan) {
-  if (unusable()) return why_unusable();
   loan.publisher = nullptr;
+  if (unusable()) return why_unusable();
   if (attribute_bytes > shm::kAttributeBytesMax)
     return fail(HF_E_TOO_LARGE, std::to_string(attribute_bytes) + " bytes of attributes; a sample takes at most " +
                                     std::to_string(shm::kAttributeBytesMax));
@@ -562,19 +569,15 @@ void hf_publisher::resolve(std::size_t place, std::uint64_t entry, std::shared_p
 
 void hf_publisher::ring_sleepers() {
   const std::uint64_t sleepers = writer_->take_board();
-  const auto changed = [&] {
-    for (std::size_t i = 0; i < readers_.size(); ++i)
-      if ((sleepers >> (i % 64) & 1) != 0 && Atomics::load<At::kScanRoster>(*readers_[i].place) != readers_[i].entry)
-        return true;
-    return readers_.size() < 64 && (sleepers >> readers_.size()) != 0;
-  };
-  if (changed()) refresh_readers();
+  // Whoever set a bit had its reply from the broker before, and the counter had been bumped before that.
+  if (writer_->roster_changed()) refresh_readers();
   for (std::size_t i = 0; i < readers_.size(); ++i) {
     if ((sleepers >> (i % 64) & 1) == 0 || reader_peers_[i] == nullptr) continue;
     Peer& peer = *reader_peers_[i];
     const auto& record = peer.records().as<const shm::ReaderRecord>(shm::entry_record(readers_[i].entry));
     const std::uint64_t bell = Atomics::load<At::kObserve>(record.bell);
-    if (bell != 0) session_->ring(peer, bell - 1);
+    // Who could not be rung stays on the board: the next publish tries again.
+    if (bell != 0 && !session_->ring(peer, bell - 1)) writer_->keep_on_board(std::uint64_t{1} << (i % 64));
   }
 }
 
@@ -593,8 +596,7 @@ void hf_publisher::close(bool handle_gone) {
     closed_ = true;
     writer_->finish();
     ring_sleepers();
-    Reply reply;
-    (void)session_->request("close", {{"handle", handle_}}, reply);
+    session_->tell("close", {{"handle", handle_}});
     // Open loans keep the lane's memory, and nothing else.
     reader_peers_.clear();
     session_.reset();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/src/deadline.hpp"
 #include "client/src/failure.hpp"
 #include "client/src/json_fields.hpp"
 #include "client/src/policy.hpp"
@@ -23,17 +25,15 @@ namespace {
 
 constexpr std::int64_t kRequestTimeoutNs = 10'000'000'000;
 constexpr std::size_t kPeersPerRequest = 16;
+// What a publish gives the broker to say which eventfd it has to ring: it answers in a tenth of a millisecond where it
+// has a CPU. Who sleeps in an event loop looks by itself after a second.
+constexpr std::int64_t kRingWaitNs = 5'000'000;
 
 // The sessions of this process. A process must not open the session segment of another of its own sessions a second
 // time: closing that descriptor would drop the fcntl lock that says that the session lives.
-struct OwnSessions {
-  std::mutex mutex;
-  std::map<std::pair<BrokerId, std::uint32_t>, std::weak_ptr<Session>> sessions;
-};
-OwnSessions& own_sessions() {
-  static auto* own = new OwnSessions;
-  return *own;
-}
+// Guarded by fork_mutex(). Made when the library is loaded and never destroyed, as fork_guard.cpp says.
+using OwnSessions = std::map<std::pair<BrokerId, std::uint32_t>, std::weak_ptr<Session>>;
+OwnSessions& g_own_sessions = *new OwnSessions;
 
 std::string env_or(const char* given, const char* variable, const char* otherwise) {
   if (given != nullptr) return given;
@@ -80,13 +80,13 @@ int Session::open(const hf_client_options& options, std::shared_ptr<Session>& se
   const std::string instance = env_or(options.instance, "HOLDFAST_INSTANCE", "default");
   const std::int64_t timeout_ns = options.timeout_ns > 0 ? options.timeout_ns : kRequestTimeoutNs;
   const auto paths = socket_paths(options.socket != nullptr ? options.socket : "", instance);
+  opened->timeout_ns_ = timeout_ns;
   if (const int result = opened->socket_.connect(paths, timeout_ns); result != HF_OK) return result;
   if (const int result = opened->say_hello(options); result != HF_OK) return result;
   {
-    OwnSessions& own = own_sessions();
-    const std::lock_guard lock(own.mutex);
-    std::erase_if(own.sessions, [](const auto& entry) { return entry.second.expired(); });
-    own.sessions[{opened->broker_, opened->id_}] = opened;
+    const std::lock_guard lock(fork_mutex());
+    std::erase_if(g_own_sessions, [](const auto& entry) { return entry.second.expired(); });
+    g_own_sessions[{opened->broker_, opened->id_}] = opened;
   }
   session = std::move(opened);
   return HF_OK;
@@ -102,7 +102,8 @@ int Session::say_hello(const hf_client_options& options) {
       {"exe", executable()},
       {"membarrier", membarrier},
   };
-  if (const int result = socket_.request("hello", params, reply); result != HF_OK) return result;
+  if (const int result = socket_.request("hello", params, reply); result != HF_OK)
+    return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
   id_ = static_cast<std::uint32_t>(number(reply.result, "session"));
   full_fences_ = !membarrier || flag(reply.result, "full_fences");
   return map_own(reply.result, reply.fds);
@@ -137,67 +138,154 @@ Session::~Session() {
   if (forks_ != g_fork_count) {
     // The parent's session: its descriptors were closed at fork(), their numbers may be others' by now.
     lock_.release();
+    socket_.abandon();
     return;
   }
-  if (socket_.fd() >= 0) {
+  if (id_ != 0 && socket_.fd() >= 0) {
+    const KeptSentence kept;
     Reply reply;
     (void)socket_.request("bye", nlohmann::json::object(), reply);
   }
   if (lock_) forget_in_child(lock_.get());
 }
 
+// ---- requests -----------------------------------------------------------------------------------------------------
+
+std::unique_lock<std::timed_mutex> Session::lock_control() {
+  std::unique_lock lock(control_);
+  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  return lock;
+}
+
+// For the data path: waits while the request under way is younger than kRingWaitNs. It was just asked, most likely, and
+// is answered at once; if not, nobody waits for it any more.
+bool Session::lock_control_soon(std::unique_lock<std::timed_mutex>& lock) {
+  if (lock.try_lock()) {
+    busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+    return true;
+  }
+  const std::int64_t left_ns = busy_since_ns_.load(std::memory_order_relaxed) + kRingWaitNs - monotonic_ns();
+  if (left_ns <= 0 || !lock.try_lock_for(std::chrono::nanoseconds(left_ns))) return false;
+  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  return true;
+}
+
 int Session::request(const char* method, const nlohmann::json& params, Reply& reply) {
-  const std::lock_guard lock(mutex_);
-  return socket_.request(method, params, reply);
+  const auto lock = lock_control();
+  close_unclaimed();
+  const int result = socket_.request(method, params, reply, timeout_ns_, [this](Reply& late) {
+    if (const std::uint64_t handle = number(late.result, "handle"); handle != 0) unclaimed_.push_back(handle);
+  });
+  return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
+}
+
+void Session::tell(const char* method, const nlohmann::json& params) {
+  const KeptSentence kept;
+  Reply reply;
+  (void)request(method, params, reply);
+}
+
+// Nobody knows of these handles: whoever asked for them was told that the broker does not answer. Requires: control_.
+void Session::close_unclaimed() {
+  const KeptSentence kept;
+  (void)socket_.take_late();
+  while (!unclaimed_.empty() && socket_.fd() >= 0) {
+    Reply reply;
+    (void)socket_.request("close", {{"handle", unclaimed_.back()}}, reply, 0, nullptr);
+    unclaimed_.pop_back();
+  }
 }
 
 int Session::socket_fd() {
-  const std::lock_guard lock(mutex_);
+  const auto lock = lock_control();
   return socket_.fd();
 }
 
+// ---- peers --------------------------------------------------------------------------------------------------------
+
+Peer::Peer(std::uint32_t session, std::shared_ptr<Mapping> records, std::shared_ptr<Mapping> bells)
+    : session_(session),
+      records_(std::move(records)),
+      bells_(std::move(bells)) {
+  for (auto& event : events_) event.store(-1, std::memory_order_relaxed);  // nobody else knows us yet
+}
+
+Peer::~Peer() {
+  for (const auto& event : events_) Descriptor(event.load(std::memory_order_relaxed)).reset();  // nor any more
+}
+
+void Peer::learn_event(std::uint32_t bell, Descriptor event) {
+  // Relaxed: only who holds control_ stores it.
+  if (events_[bell].load(std::memory_order_relaxed) < 0)
+    events_[bell].store(event.release(), std::memory_order_release);
+}
+
+void Peer::set_asked(std::uint32_t bell, bool asked) {
+  const std::uint64_t bit = std::uint64_t{1} << bell;
+  asked_ = asked ? asked_ | bit : asked_ & ~bit;
+}
+
 int Session::peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found) {
-  const std::lock_guard lock(mutex_);
-  found.assign(sessions.size(), nullptr);
   std::vector<std::uint32_t> unknown;
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    auto& known = peers_[sessions[i]];
-    found[i] = known.lock();
-    if (found[i] == nullptr && std::find(unknown.begin(), unknown.end(), sessions[i]) == unknown.end())
-      unknown.push_back(sessions[i]);
-  }
-  std::erase_if(peers_, [](const auto& entry) { return entry.second.expired(); });
+  if (known_peers(sessions, found, unknown)) return HF_OK;
+  const auto lock = lock_control();
+  if (known_peers(sessions, found, unknown)) return HF_OK;  // another thread has asked meanwhile
+  std::vector<std::shared_ptr<Peer>> fresh;
   for (std::size_t i = 0; i < unknown.size(); i += kPeersPerRequest) {
     const auto part = std::span(unknown).subspan(i, std::min(kPeersPerRequest, unknown.size() - i));
-    if (const int result = fetch_peers(part); result != HF_OK) return result;
+    if (const int result = fetch_peers(part, fresh); result != HF_OK) return result;
   }
   for (std::size_t i = 0; i < sessions.size(); ++i)
-    for (const auto& peer : fresh_peers_)
+    for (const auto& peer : fresh)
       if (found[i] == nullptr && peer->session() == sessions[i]) found[i] = peer;
-  fresh_peers_.clear();
   return HF_OK;
 }
 
-// Requires: mutex_ is held.
-int Session::fetch_peers(std::span<const std::uint32_t> sessions) {
+// True: all of them.
+bool Session::known_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
+                          std::vector<std::uint32_t>& unknown) {
+  found.assign(sessions.size(), nullptr);
+  unknown.clear();
+  const std::lock_guard lock(peers_mutex_);
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    const auto at = peers_.find(sessions[i]);
+    if (at != peers_.end()) found[i] = at->second.lock();
+    if (found[i] == nullptr && std::find(unknown.begin(), unknown.end(), sessions[i]) == unknown.end())
+      unknown.push_back(sessions[i]);
+  }
+  return unknown.empty();
+}
+
+// Requires: control_.
+int Session::fetch_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& fresh) {
+  std::vector<std::shared_ptr<Session>> own;  // let go without the lock: we may be the last who refers to one
   std::vector<std::uint32_t> others;
   {
-    OwnSessions& own = own_sessions();
-    const std::lock_guard lock(own.mutex);
+    const std::lock_guard lock(fork_mutex());
     for (const std::uint32_t id : sessions) {
-      const auto at = own.sessions.find({broker_, id});
-      const auto session = at != own.sessions.end() ? at->second.lock() : nullptr;
-      if (session == nullptr) {
-        others.push_back(id);
-        continue;
-      }
-      fresh_peers_.push_back(std::make_shared<Peer>(id, session->records_, session->bells_));
-      peers_[id] = fresh_peers_.back();
+      const auto at = g_own_sessions.find({broker_, id});
+      auto session = at != g_own_sessions.end() ? at->second.lock() : nullptr;
+      // What a forked child inherited is another process's.
+      if (session == nullptr || session->forks_ != g_fork_count) others.push_back(id);
+      if (session != nullptr) own.push_back(std::move(session));
     }
   }
-  if (others.empty()) return HF_OK;
+  const std::size_t before = fresh.size();
+  for (const auto& session : own)
+    if (session->forks_ == g_fork_count)
+      fresh.push_back(std::make_shared<Peer>(session->id_, session->records_, session->bells_));
+  const int result = others.empty() ? HF_OK : fetch_remote(others, fresh);
+  const std::lock_guard lock(peers_mutex_);
+  std::erase_if(peers_, [](const auto& entry) { return entry.second.expired(); });
+  for (std::size_t i = before; i < fresh.size(); ++i) peers_[fresh[i]->session()] = fresh[i];
+  return result;
+}
+
+// Requires: control_.
+int Session::fetch_remote(const std::vector<std::uint32_t>& sessions, std::vector<std::shared_ptr<Peer>>& fresh) {
   Reply reply;
-  if (const int result = socket_.request("peers", {{"sessions", others}}, reply); result != HF_OK) return result;
+  if (const int result = socket_.request("peers", {{"sessions", sessions}}, reply); result != HF_OK)
+    return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
   for (const nlohmann::json& peer : list(reply.result, "peers")) {
     if (!flag(peer, "alive")) continue;
     const auto id = static_cast<std::uint32_t>(number(peer, "session"));
@@ -210,51 +298,82 @@ int Session::fetch_peers(std::span<const std::uint32_t> sessions) {
     code = map_listed(listed, reply.fds, find_fd(listed, "bells", id), shm::SegmentKind::kBells,
                       number(peer, "bells_reserve_bytes"), true, *bells);
     if (code != HF_OK) return code;
-    fresh_peers_.push_back(std::make_shared<Peer>(id, std::move(records), std::move(bells)));
-    peers_[id] = fresh_peers_.back();
+    fresh.push_back(std::make_shared<Peer>(id, std::move(records), std::move(bells)));
   }
   return HF_OK;
 }
 
-int Session::lease_bell(std::uint32_t& bell) {
-  const std::lock_guard lock(mutex_);
-  const std::uint64_t free = ~bells_leased_;
-  if (free == 0)
-    return fail(HF_E_BUSY, std::to_string(shm::kBellCount) +
-                               " threads of this process wait already; open a second client for more");
-  bell = static_cast<std::uint32_t>(__builtin_ctzll(free));
-  bells_leased_ |= std::uint64_t{1} << bell;
+// ---- bells --------------------------------------------------------------------------------------------------------
+
+int Session::lease_bell(std::uint32_t& index) {
+  std::uint64_t leased = bells_leased_.load(std::memory_order_relaxed);
+  do {
+    if (~leased == 0)
+      return fail(HF_E_BUSY, std::to_string(shm::kBellCount) +
+                                 " threads of this process wait already; open a second client for more");
+    index = static_cast<std::uint32_t>(__builtin_ctzll(~leased));
+    // Pairs with the release of return_bell(): its last user is done with it.
+  } while (!bells_leased_.compare_exchange_weak(leased, leased | std::uint64_t{1} << index, std::memory_order_acquire,
+                                                std::memory_order_relaxed));
+  // A semaphore, until bell.open says otherwise: the broker may have stored an eventfd after we had given that up.
+  std::uint64_t& event = bell(index).event;
+  if (Atomics::load<shm::At::kObserve>(event) != 0) Atomics::store<shm::At::kTakeCounter>(event, std::uint64_t{0});
   return HF_OK;
 }
 
 void Session::return_bell(std::uint32_t bell) {
-  const std::lock_guard lock(mutex_);
-  bells_leased_ &= ~(std::uint64_t{1} << bell);
+  bells_leased_.fetch_and(~(std::uint64_t{1} << bell), std::memory_order_release);
 }
 
-std::uint64_t Session::fresh_ticket() { return __atomic_add_fetch(&ticket_, 1, __ATOMIC_RELAXED); }
+// Relaxed: a ticket has to be another than all before it, nothing else.
+std::uint64_t Session::fresh_ticket() { return ticket_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
-void Session::ring(Peer& peer, std::uint64_t bell) {
-  if (bell >= shm::kBellCount) return;
-  shm::Bell& target = peer.bells().bells[bell];
+bool Session::ring(Peer& peer, std::uint64_t bell) {
+  if (bell >= shm::kBellCount) return true;
+  const auto index = static_cast<std::uint32_t>(bell);
+  shm::Bell& target = peer.bells().bells[index];
   if (Atomics::load<shm::At::kObserve>(target.event) == 0) {
     shm::ring<Atomics>(target, SemaphoreSound{});
-    return;
+    return true;
   }
-  const std::lock_guard lock(mutex_);
-  const int event = event_of(peer, static_cast<std::uint32_t>(bell));
-  if (event >= 0) shm::ring<Atomics>(target, EventSound{event});
+  if (peer.event(index) < 0) [[unlikely]]
+    return ring_unknown(peer, index);
+  shm::ring<Atomics>(target, EventSound{peer.event(index)});
+  return true;
 }
 
-// The eventfd of a peer's bell, or -1. Requires: mutex_ is held.
-int Session::event_of(Peer& peer, std::uint32_t bell) {
-  Descriptor& known = peer.events[bell];
-  if (!known) {
-    Reply reply;
-    if (socket_.request("bell.event", {{"session", peer.session()}, {"bell", bell}}, reply) != HF_OK) return -1;
-    if (!reply.fds.empty()) known = std::move(reply.fds.front());
+bool Session::ring_unknown(Peer& peer, std::uint32_t bell) {
+  shm::Bell& target = peer.bells().bells[bell];
+  if (Atomics::load<shm::At::kRingArmed>(target.armed) == 0) return true;
+  const KeptSentence kept;
+  {
+    std::unique_lock lock(control_, std::defer_lock);
+    if (!lock_control_soon(lock)) return false;
+    if (!find_event(peer, bell)) return false;
   }
-  return known.get();
+  if (peer.event(bell) >= 0) shm::ring<Atomics>(target, EventSound{peer.event(bell)});
+  return true;
+}
+
+// False: the broker has still to answer. Else the eventfd is known, or cannot be: there is none, or no broker.
+// Requires: control_.
+bool Session::find_event(Peer& peer, std::uint32_t bell) {
+  (void)socket_.take_late();
+  if (peer.event(bell) >= 0) return true;
+  if (peer.asked(bell)) return socket_.fd() < 0;
+  const std::int64_t wait_ns = socket_.awaits_reply() ? 0 : kRingWaitNs;
+  Reply reply;
+  peer.set_asked(bell, true);
+  const auto learn = [known = peer.weak_from_this(), bell](Reply& answer) {
+    const auto still = known.lock();
+    if (still == nullptr) return;
+    still->set_asked(bell, false);
+    if (!answer.fds.empty()) still->learn_event(bell, std::move(answer.fds.front()));
+  };
+  if (socket_.request("bell.event", {{"session", peer.session()}, {"bell", bell}}, reply, wait_ns, learn) == HF_TIMEOUT)
+    return false;
+  learn(reply);
+  return true;
 }
 
 }  // namespace holdfast::client

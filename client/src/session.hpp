@@ -3,9 +3,18 @@
 // A session: this process's connection to one broker, the segments that belong to it, and what it knows of other
 // sessions. Shared by the client handle, its publishers and subscribers, and every lane that still has views; the
 // session ends, with `bye`, when the last of them lets go. Any thread may call anything here.
+//
+// Locks, in the order in which they are taken:
+//   (1) control_: the connection. Held over a round trip, so for as long as the broker takes; nothing that the data path
+//       does with a broker that is away or busy waits for it, but for a ring with an eventfd that is not known yet:
+//       that one waits a few milliseconds (kRingWaitNs), and not at all once the broker has owed an answer for longer.
+//   (2) peers_mutex_: the map of known peers. Held for a look, never over a request or a system call.
+//   (3) fork_mutex(): the sessions of this process (fork_guard.hpp).
+// Bells have no lock: which are leased is one atomic word, and a peer's eventfd, once known, does not change.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -19,6 +28,7 @@
 
 #include "client/include/holdfast/holdfast.h"
 #include "client/src/control_socket.hpp"
+#include "client/src/fork_guard.hpp"
 #include "client/src/mapping.hpp"
 #include "proto/shm/bells_layout.hpp"
 #include "proto/shm/roster_layout.hpp"
@@ -26,25 +36,33 @@
 namespace holdfast::client {
 
 // Another process's session, as far as we read and ring it. Its segments stay mapped while somebody refers to it.
-class Peer {
+class Peer : public std::enable_shared_from_this<Peer> {
  public:
-  Peer(std::uint32_t session, std::shared_ptr<Mapping> records, std::shared_ptr<Mapping> bells)
-      : session_(session),
-        records_(std::move(records)),
-        bells_(std::move(bells)) {}
+  Peer(std::uint32_t session, std::shared_ptr<Mapping> records, std::shared_ptr<Mapping> bells);
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
+  ~Peer();
 
   std::uint32_t session() const { return session_; }
   const Mapping& records() const { return *records_; }
   shm::BellSegment& bells() const { return bells_->as<shm::BellSegment>(); }
   const std::shared_ptr<Mapping>& bells_mapping() const { return bells_; }
 
-  // Descriptors of those of its bells that are eventfds, fetched at the first ring. Guarded by the session's mutex.
-  std::array<Descriptor, shm::kBellCount> events;
+  // The eventfd of a bell of its, or -1: not known. Any thread; known once, it stays until the end of this object.
+  // Pairs with the release store in learn_event().
+  int event(std::uint32_t bell) const { return events_[bell].load(std::memory_order_acquire); }
+
+  // The rest belongs to who holds the session's control_.
+  void learn_event(std::uint32_t bell, Descriptor event);
+  bool asked(std::uint32_t bell) const { return (asked_ >> bell & 1) != 0; }
+  void set_asked(std::uint32_t bell, bool asked);
 
  private:
   std::uint32_t session_;
   std::shared_ptr<Mapping> records_;
   std::shared_ptr<Mapping> bells_;
+  std::array<std::atomic<int>, shm::kBellCount> events_;
+  std::uint64_t asked_ = 0;  // bells whose eventfd we have asked for, without an answer yet
 };
 
 // The file of a broker's roster, device and inode. Nobody else's while we have it mapped, unlike socket path and epoch:
@@ -56,8 +74,12 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] static int open(const hf_client_options& options, std::shared_ptr<Session>& session);
   ~Session();
 
-  // One request to the broker.
+  // One request to the broker. HF_E_NO_BROKER if it does not answer in time: that costs this request, and the next may
+  // work. What the broker opened for it all the same is closed again.
   [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply);
+
+  // The same where nobody can do anything about a failure: leaves the thread's sentence alone.
+  void tell(const char* method, const nlohmann::json& params);
 
   // The peers of `sessions`, in order; nullptr for those that are gone. Asks the broker for those not known yet.
   [[nodiscard]] int peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found);
@@ -67,8 +89,9 @@ class Session : public std::enable_shared_from_this<Session> {
   void return_bell(std::uint32_t bell);
   std::uint64_t fresh_ticket();
 
-  // Rings bell `bell` (untrusted) of `peer`, if it is armed.
-  void ring(Peer& peer, std::uint64_t bell);
+  // Rings bell `bell` (untrusted) of `peer`, if it is armed. False: its eventfd is not known, and the broker is busy or
+  // away; to be tried again. Waits a few milliseconds at most, and not again while the broker owes an answer.
+  bool ring(Peer& peer, std::uint64_t bell);
 
   std::uint32_t id() const { return id_; }
   bool full_fences() const { return full_fences_; }
@@ -81,20 +104,31 @@ class Session : public std::enable_shared_from_this<Session> {
  private:
   int say_hello(const hf_client_options& options);
   int map_own(const nlohmann::json& result, std::vector<Descriptor>& fds);
-  int fetch_peers(std::span<const std::uint32_t> sessions);
-  int map_peer(std::uint32_t session, const nlohmann::json& fds, std::vector<Descriptor>& descriptors);
-  int event_of(Peer& peer, std::uint32_t bell);
+  std::unique_lock<std::timed_mutex> lock_control();
+  bool lock_control_soon(std::unique_lock<std::timed_mutex>& lock);
+  void close_unclaimed();
+  bool known_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
+                   std::vector<std::uint32_t>& unknown);
+  int fetch_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& fresh);
+  int fetch_remote(const std::vector<std::uint32_t>& sessions, std::vector<std::shared_ptr<Peer>>& fresh);
+  bool ring_unknown(Peer& peer, std::uint32_t bell);
+  bool find_event(Peer& peer, std::uint32_t bell);
 
-  std::mutex mutex_;  // protects everything up to the blank line
+  std::timed_mutex control_;  // protects the next three; see the head of this file
   ControlSocket socket_;
+  std::vector<std::uint64_t> unclaimed_;  // handles that were opened for requests that had been given up
+  std::atomic<std::int64_t> busy_since_ns_{0};  // when it was locked last. Read without it, as a hint: relaxed
+
+  std::mutex peers_mutex_;  // protects the next one
   std::map<std::uint32_t, std::weak_ptr<Peer>> peers_;
-  std::vector<std::shared_ptr<Peer>> fresh_peers_;  // fetched, not yet handed out
-  std::uint64_t bells_leased_ = 0;
-  std::uint64_t ticket_ = 0;
+
+  std::atomic<std::uint64_t> bells_leased_{0};
+  std::atomic<std::uint64_t> ticket_{0};
 
   // Set once, by open().
   std::uint32_t id_ = 0;
   std::uint32_t forks_ = g_fork_count;
+  std::int64_t timeout_ns_ = 0;  // of one request
   bool full_fences_ = false;
   BrokerId broker_{};  // which one the id belongs to
   Descriptor lock_;  // the session segment's descriptor, which carries the fcntl lock

@@ -23,9 +23,7 @@ using shm::At;
 // ---- Subscription -------------------------------------------------------------------------------------------------
 
 Subscription::~Subscription() {
-  if (forks_ != g_fork_count) return;
-  Reply reply;
-  (void)session_->request("close", {{"handle", handle_}}, reply);
+  if (forks_ == g_fork_count) session_->tell("close", {{"handle", handle_}});
 }
 
 // ---- LaneView -----------------------------------------------------------------------------------------------------
@@ -94,10 +92,8 @@ int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nl
 }
 
 LaneView::~LaneView() {
-  if (subscription_ == nullptr || inherited() || subscription_->closing) return;
-  Reply reply;
-  (void)subscription_->session().request("subscriber.release", {{"handle", subscription_->handle()}, {"lane", id_}},
-                                         reply);
+  if (subscription_ == nullptr || inherited() || subscription_->closing()) return;
+  subscription_->session().tell("subscriber.release", {{"handle", subscription_->handle()}, {"lane", id_}});
 }
 
 void LaneView::let_go() {
@@ -128,6 +124,8 @@ constexpr std::uint32_t kHungUp = 1;  // the control socket, among the events of
 constexpr std::int64_t kAttachAgainNs = 100'000'000;
 // Without a broker a publisher that never rang an eventfd cannot get its descriptor: then the loop looks this often.
 constexpr long kLookAgainNs = 100'000'000;
+// And this often with one, as every sleep is bounded: a publisher does not wait for a busy broker to name the eventfd.
+constexpr long kLookAgainSeconds = 1;
 
 // Who spins on the only CPU keeps the publisher from it. A thread that is bound to one of several is another matter:
 // that is how people spin on purpose.
@@ -213,11 +211,14 @@ int hf_subscriber::take_any(hf_view& view) {
   if (lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_)) [[unlikely]] {
     if (attach_lanes() == HF_OK) attach_again_ns_ = 0;
   }
+  const LaneView* limited = nullptr;
   for (std::size_t tried = lanes_.size(); tried > 0; --tried) {
     if (next_ >= lanes_.size()) next_ = 0;
     LaneView& lane = *lanes_[next_];
-    if (lane.held() >= lane.held_max()) [[unlikely]] {
-      if (lane.reader().ready()) return too_many_views(lane);
+    if (lane.held() >= lane.held_max() && lane.reader().next_pins()) [[unlikely]] {
+      limited = &lane;
+      ++next_;
+      continue;
     }
     shm::Taken taken;
     const shm::Take result = lane.reader().take(taken);
@@ -231,7 +232,8 @@ int hf_subscriber::take_any(hf_view& view) {
     }
     return not_taken(result, lane.reader().told(), view);
   }
-  return HF_EMPTY;
+  // Only if no other lane has anything.
+  return limited != nullptr ? too_many_views(*limited) : HF_EMPTY;
 }
 
 int hf_subscriber::deliver(LaneView& lane, const shm::Taken& taken, hf_view& view) {
@@ -243,6 +245,9 @@ int hf_subscriber::deliver(LaneView& lane, const shm::Taken& taken, hf_view& vie
 // What the lane at next_ gave instead of a sample.
 int hf_subscriber::not_taken(shm::Take result, shm::Told told, hf_view& view) {
   view.publisher = lanes_[next_]->publisher();
+  view.lane = lanes_[next_]->lane_number();
+  // Row 14: a take that came to nothing has cleared its pin again.
+  lanes_[next_]->made_room();
   if (result == shm::Take::kFinished || result == shm::Take::kAborted)
     drop_lane(next_);
   else
@@ -333,7 +338,7 @@ bool hf_subscriber::ready() {
 }
 
 // One descriptor for ever: an epoll over an eventfd, which publishers ring, the control socket, so that a broker that
-// went away wakes the loop once, and a timer that runs from then on.
+// went away wakes the loop once, and a timer, since a ring may be lost.
 int hf_subscriber::fd() {
   if (unusable()) return why_unusable();
   if (epoll_) return epoll_.get();
@@ -373,10 +378,8 @@ bool hf_subscriber::arm_event() {
   const int found = ::epoll_wait(epoll_.get(), events, 3, 0);  // takes the edge of a hang-up, which would stay readable
   for (int i = 0; i < found; ++i)
     if (events[i].data.u32 == kHungUp) broker_gone_ = true;
-  if (broker_gone_) {
-    const itimerspec next{{}, {0, kLookAgainNs}};
-    ::timerfd_settime(look_again_.get(), 0, &next, nullptr);  // which also makes it unreadable
-  }
+  const itimerspec next{{}, broker_gone_ ? timespec{0, kLookAgainNs} : timespec{kLookAgainSeconds, 0}};
+  ::timerfd_settime(look_again_.get(), 0, &next, nullptr);  // which also makes it unreadable
   shm::Bell& bell = session().bell(event_bell_);
   event_ticket_ = session().fresh_ticket();
   shm::arm<Atomics, At::kSleepArm>(bell, event_ticket_, EventSound{event_.get()});
@@ -402,7 +405,7 @@ void hf_subscriber::close(bool handle_gone) {
       Atomics::store<At::kTakeCounter>(session().bell(event_bell_).event, std::uint64_t{0});
       session().return_bell(event_bell_);
     }
-    subscription_->closing = true;
+    subscription_->set_closing();
     for (LaneView* lane : lanes_) lane->let_go();
     lanes_.clear();
     note_only();

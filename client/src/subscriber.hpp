@@ -8,6 +8,7 @@
 // gone. So a view never depends on what was closed, and a record is never given to somebody else under a pin.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -37,12 +38,18 @@ class Subscription {
 
   Session& session() const { return *session_; }
   std::uint64_t handle() const { return handle_; }
-  bool closing = false;  // the whole handle goes: lanes need not be released one by one
+
+  // The whole handle goes: lanes need not be released one by one. Said by the subscriber's thread, asked by whichever
+  // thread releases the last view of a lane. Relaxed is enough, for nothing else is read because of it: who misses it
+  // sends a request too many, before the handle's own, since that one waits for the last lane.
+  void set_closing() { closing_.store(true, std::memory_order_relaxed); }
+  bool closing() const { return closing_.load(std::memory_order_relaxed); }
 
  private:
   std::shared_ptr<Session> session_;
   std::uint64_t handle_;
   std::uint32_t forks_;
+  std::atomic<bool> closing_{false};
 };
 
 // One lane as one subscriber reads it.
@@ -57,6 +64,7 @@ class LaneView {
   Reader& reader() { return *reader_; }
   std::uint64_t id() const { return id_; }
   std::uint32_t publisher() const { return publisher_; }
+  std::uint32_t lane_number() const { return static_cast<std::uint32_t>(id_); }
   const std::uint8_t* base() const { return mapping_.at(0); }
   std::uint32_t entry_index() const { return entry_index_; }
   shm::Board* board() const { return board_; }
@@ -215,6 +223,7 @@ namespace holdfast::client {
   view.turned = 0;
   view.holder = nullptr;
   view.chunk = shm::kNoChunk;
+  view.lane = lane.lane_number();
   store_inline(taken.words, view.inline_payload);
 }
 
@@ -233,6 +242,7 @@ namespace holdfast::client {
   view.turned = 0;
   view.holder = &lane;
   view.chunk = taken.chunk;
+  view.lane = lane.lane_number();
   lane.hold();
 }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "proto/control/message.hpp"
 
+#include <array>
 #include <exception>
+#include <set>
 #include <utility>
 
 namespace holdfast::control {
@@ -30,6 +32,26 @@ int nesting_depth(std::string_view text) {
   return deepest;
 }
 
+// The document, or nothing if the text is none. `repeated`: a member that stands twice in one object, of which a reader
+// can know but one.
+nlohmann::json parse_unique(std::string_view line, std::optional<std::string>& repeated) {
+  constexpr std::size_t kShownBytes = 64;
+  std::array<std::set<std::string>, kDepthMax + 1> members;  // of the objects that are open, by their depth
+  using Event = nlohmann::json::parse_event_t;
+  return nlohmann::json::parse(
+      line,
+      [&](int depth, Event event, nlohmann::json& parsed) {
+        // An object's braces have the depth around it, its members one more.
+        if (event == Event::object_start) members.at(static_cast<std::size_t>(depth) + 1).clear();
+        if (event != Event::key) return true;
+        const auto& name = parsed.get_ref<const std::string&>();
+        if (!members.at(static_cast<std::size_t>(depth)).insert(name).second && !repeated)
+          repeated = name.substr(0, kShownBytes);
+        return true;
+      },
+      false);
+}
+
 std::string dump_line(const nlohmann::json& document) {
   std::string line = document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   line.push_back('\n');
@@ -45,8 +67,10 @@ std::variant<nlohmann::json, ParseError> parse_line(std::string_view line) noexc
                         std::to_string(line.size())};
     if (nesting_depth(line) > kDepthMax)
       return ParseError{"a document nests at most " + std::to_string(kDepthMax) + " levels deep"};
-    nlohmann::json document = nlohmann::json::parse(line, nullptr, false);
+    std::optional<std::string> repeated;
+    nlohmann::json document = parse_unique(line, repeated);
     if (document.is_discarded()) return ParseError{"not a JSON document; send one document per line"};
+    if (repeated) return ParseError{"the member \"" + *repeated + "\" stands twice in one object; send it once"};
     return document;
   } catch (const std::exception&) {
     // Only allocation can fail here. An empty sentence needs none.

@@ -28,7 +28,7 @@ struct ParseError {
   std::string sentence;
 };
 
-// The document of one line, with or without its newline.
+// The document of one line, with or without its newline. No object in it has a member twice.
 [[nodiscard]] std::variant<nlohmann::json, ParseError> parse_line(std::string_view line) noexcept;
 
 // Lines to send, each with its newline. Bytes that are not UTF-8 are replaced.

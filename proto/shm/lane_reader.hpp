@@ -189,6 +189,12 @@ class LaneReader {
   // Of the last take that gave no sample; what its Taken says, too.
   const Told& told() const { return told_; }
 
+  // Would the next take pin a chunk? Moves nothing.
+  bool next_pins() const {
+    std::uint64_t size = 0;
+    return complete_slot(size) != nullptr && (size & kFlagInline) == 0;
+  }
+
   // Is there something to take, or an end to report? Moves nothing.
   bool ready() const { return !nothing_yet(); }
 

@@ -145,6 +145,10 @@ class LaneWriter {
   }
 
   // Row 8: down with an exchange, before anybody is rung. If we die after it, the broker rings.
+  // Readers whose bell could not be rung now. A sleeper sets the same bit in the same way.
+  void keep_on_board(std::uint64_t sleepers) {
+    A::template fetch_or<At::kSleepBoard>(memory_.board->sleepers, sleepers);
+  }
   std::uint64_t take_board() { return A::template exchange<At::kRingBoard>(memory_.board->sleepers, std::uint64_t{0}); }
 
   // How many published samples still have their chunk.
@@ -215,6 +219,9 @@ class LaneWriter {
     }
     return cursor != kCursorNone;
   }
+
+  // Has anything changed since set_readers()? The broker bumps the counter of the first block for the whole chain.
+  bool roster_changed() const { return A::template load<At::kScanRoster>(memory_.block->changes) != changes_; }
 
   bool full_fences() const {
     return memory_.full_fences || (A::template load<At::kScanRoster>(memory_.block->flags) & kRosterFullFences) != 0;

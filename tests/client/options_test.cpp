@@ -163,8 +163,17 @@ TEST(PublisherOptions, OutOfRangeAreRefusedByName) {
   }
 }
 
+// What is no UTF-8 would be replaced on its way, so that two names became one.
+TEST(PublisherOptions, ATypeThatIsNoTextIsNamed) {
+  const hf_type type{.name = "p\xffq", .bytes = 1, .align = 1, .hash = 0};
+  json encoded;
+  EXPECT_EQ(encode_type(type, encoded), HF_E_INVALID);
+  EXPECT_STREQ(last_failure(), "type.name \"p\xef\xbf\xbdq\" is not UTF-8");
+  EXPECT_EQ(encode_type({.name = "größe\x01", .bytes = 1, .align = 1, .hash = 0}, encoded), HF_OK);
+}
+
 TEST(PublisherOptions, ATypeNeedsAName) {
-  for (const char* name : {static_cast<const char*>(nullptr), ""}) {
+  for (const char* name : {static_cast<const char*>(nullptr), "", "p\xffq", "\xed\xa0\x80", "p\xc3"}) {
     const hf_type type{.name = name, .bytes = 1, .align = 1, .hash = 0};
     auto options = fresh<hf_publisher_options>();
     options.type = &type;

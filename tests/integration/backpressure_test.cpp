@@ -2,6 +2,7 @@
 //
 // Slow subscribers: what full, timed out, lapped and turned mean, and that a failed publish or loan uses nothing up.
 #include <array>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -193,6 +194,47 @@ TEST(Backpressure, TooManyViewsIsAnErrorAndKeepsThem) {
     views[20].release();
     ASSERT_EQ(subscriber.take(views[20]).or_throw(), Status::kOk);
     EXPECT_EQ(views[20].type(), 48u);
+  }
+}
+
+// The limit stands in the way of what needs a chunk of that lane, and of nothing else, whichever way a subscriber takes.
+TEST(Backpressure, AtTheLimitOfViewsOtherSamplesLanesAndEndsGoOn) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  for (const char* way : {"take", "batch", "fd"}) {
+    const std::string topic = std::string("limit/") + way;
+    std::optional<Publisher> full(client.publisher_or_throw(topic));
+    Publisher other = client.publisher_or_throw(topic);
+    Subscriber subscriber = client.subscriber_or_throw(topic, lossless());
+    if (std::string(way) == "fd") ASSERT_GE(subscriber.fd().or_throw(), 0);
+    const auto take = [&](hf_view& view) {
+      std::size_t taken = 0;
+      return std::string(way) == "batch" ? hf_take_batch(subscriber.c(), &view, 1, &taken)
+                                         : hf_take(subscriber.c(), &view);
+    };
+    std::vector<hf_view> held(48);
+    for (hf_view& view : held) {
+      ASSERT_EQ(publish_sample(*full, 5000, 1, kLook), Status::kOk);
+      ASSERT_EQ(take(view), HF_OK);
+    }
+    hf_view view;
+    ASSERT_EQ(publish_sample(*full, 8, 2, kLook), Status::kOk);
+    EXPECT_EQ(take(view), HF_OK) << way << ": an inline sample needs no chunk";
+    ASSERT_EQ(publish_sample(*full, 5000, 3, kLook), Status::kOk);
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      ASSERT_EQ(publish_sample(other, 5000, 10 + i, kLook), Status::kOk);
+      ASSERT_EQ(take(view), HF_OK) << way << ": another lane has its own limit";
+      EXPECT_EQ(view.type, 10 + i);
+      EXPECT_NE(view.lane, held[0].lane);
+      hf_view_release(&view);
+    }
+    EXPECT_EQ(take(view), HF_E_QUOTA) << way << ": nothing else is there";
+    hf_view_release(&held[0]);
+    ASSERT_EQ(take(held[0]), HF_OK) << way;
+    EXPECT_EQ(held[0].type, 3u);
+    full.reset();
+    EXPECT_EQ(take(view), HF_FINISHED) << way << ": an end needs no chunk";
+    for (hf_view& one : held) hf_view_release(&one);
   }
 }
 

@@ -4,9 +4,12 @@
 // control socket, as far as they concern what clients share.
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "tests/integration/broker.hpp"
 #include "tests/integration/payload.hpp"
@@ -336,6 +339,64 @@ TEST_F(BadInput, HandlesOfOthersCannotBeUsed) {
   publisher_.publish("still", 5).or_throw();
   View view;
   EXPECT_EQ(subscriber_.take(view, kSoon).or_throw(), Status::kOk);
+}
+
+// A broker that refuses the hello, as one of another version does, and everything else for want of it.
+class Refusing {
+ public:
+  explicit Refusing(const std::string& path)
+      : path_(path),
+        listening_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    EXPECT_EQ(::bind(listening_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(listening_.get(), 1), 0);
+    thread_ = std::thread([this] { serve(); });
+  }
+  // How many requests there were, once the connection is over.
+  int requests() {
+    thread_.join();
+    return requests_;
+  }
+
+ private:
+  void serve() {
+    const Descriptor connection(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    std::string line;
+    char byte = 0;
+    while (::recv(connection.get(), &byte, 1, 0) == 1) {
+      line.push_back(byte);
+      if (byte != '\n') continue;
+      const nlohmann::json request = nlohmann::json::parse(line);
+      line.clear();
+      ++requests_;
+      const bool hello = request.at("method") == "hello";
+      const nlohmann::json error{{"code", hello ? -32008 : -32009},
+                                 {"message", hello ? "layout 2 is wanted" : "send hello first"},
+                                 {"data", {{"error", hello ? "version" : "hello"}}}};
+      const std::string answer =
+          nlohmann::json{{"jsonrpc", "2.0"}, {"id", request.at("id")}, {"error", error}}.dump() + "\n";
+      ::send(connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+    }
+  }
+
+  std::string path_;
+  Descriptor listening_;
+  std::thread thread_;
+  int requests_ = 0;
+};
+
+TEST_F(BadInput, RefusedHelloSaysWhyAndIsNotFollowedByAFarewell) {
+  const std::string path = broker_.directory() + "/refusing.sock";
+  Refusing refusing(path);
+  hf_client_options options{};
+  options.struct_size = sizeof options;
+  options.socket = path.c_str();
+  hf_client* client = nullptr;
+  EXPECT_EQ(hf_client_open(&options, &client), HF_E_VERSION);
+  EXPECT_STREQ(hf_last_error(), "layout 2 is wanted");
+  EXPECT_EQ(refusing.requests(), 1);
 }
 
 }  // namespace

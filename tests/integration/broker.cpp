@@ -150,17 +150,27 @@ void PrivateBroker::kill() {
   pid_ = -1;
 }
 
+void PrivateBroker::pause() {
+  ::kill(pid_, SIGSTOP);
+  siginfo_t stopped{};
+  ::waitid(P_PID, static_cast<id_t>(pid_), &stopped, WSTOPPED);
+}
+
+void PrivateBroker::resume() { ::kill(pid_, SIGCONT); }
+
 int PrivateBroker::stop() {
   ::kill(pid_, SIGTERM);
+  ::kill(pid_, SIGCONT);  // of a test that failed while it was paused
   const int status = wait_for_exit(pidfd_.get(), pid_);
   pid_ = -1;
   return status;
 }
 
-Client PrivateBroker::client(const char* name) const {
+Client PrivateBroker::client(const char* name, nanoseconds timeout) const {
   ClientOptions options;
   options.socket = socket();
   options.name = name;
+  options.timeout = timeout;
   return Client::connect_or_throw(options);
 }
 

@@ -34,13 +34,17 @@ class PrivateBroker {
   // SIGTERM: its exit status, once it has ended.
   int stop();
   bool running() const { return pid_ > 0; }
+  // SIGSTOP, and it has stopped when this returns; SIGCONT.
+  void pause();
+  void resume();
   pid_t pid() const { return pid_; }
 
   const std::string& instance() const { return instance_; }
   const std::string& directory() const { return directory_; }
   std::string socket() const { return directory_ + "/" + instance_ + ".sock"; }
 
-  Client client(const char* name = "test") const;
+  // `timeout`: for one request; 0: the library's.
+  Client client(const char* name = "test", nanoseconds timeout = nanoseconds(0)) const;
   // One request of a connection of its own.
   nlohmann::json request(const char* method, const nlohmann::json& params = nlohmann::json::object()) const;
   nlohmann::json stats() const { return request("stats"); }

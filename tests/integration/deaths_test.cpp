@@ -228,5 +228,37 @@ TEST(Deaths, ClientsOutliveACleanStopAndOpenAgainAtTheNextBroker) {
   EXPECT_EQ(late.finish_taking().samples, 50u);
 }
 
+TEST(Deaths, RequestThatIsNotAnsweredInTimeCostsOnlyItself) {
+  PrivateBroker broker;
+  Client client = broker.client("impatient", milliseconds(200));
+  Publisher publisher = client.publisher_or_throw("late");
+  Subscriber subscriber = client.subscriber_or_throw("late");
+  const nlohmann::json before = resources(broker);
+  broker.pause();
+  const auto large = publisher.loan(20 * kMiB, 0, kLook);
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().code, HF_E_NO_BROKER);
+  EXPECT_NE(large.error().sentence.find("lane.grow"), std::string::npos) << large.error().sentence;
+  PublisherOptions exclusive;
+  exclusive.exclusive = true;
+  EXPECT_FALSE(client.publisher("late/too", exclusive));
+  EXPECT_FALSE(client.subscriber("late/too"));
+  broker.resume();
+  // In their order, so that this answer comes after the late ones.
+  ASSERT_TRUE(eventually([&] { return bool(client.ping()); }));
+  // What was opened for them is closed again: else this would find itself in its way.
+  {
+    Publisher again = client.publisher_or_throw("late/too", exclusive);
+  }
+  ASSERT_TRUE(client.ping());
+  nlohmann::json after = resources(broker);
+  for (const char* count : {"sessions", "publishers", "subscribers"}) EXPECT_EQ(after[count], before[count]) << count;
+  // And the lane has grown behind our back.
+  ASSERT_EQ(publish_sample(publisher, 20 * kMiB, 1, kSoon), Status::kOk);
+  View view;
+  ASSERT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk);
+  EXPECT_TRUE(sample_is_whole(view));
+}
+
 }  // namespace
 }  // namespace holdfast::integration

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // What a publisher wrote is what subscribers in other processes read: payloads of every size, attributes, tags, batches.
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -202,6 +203,28 @@ TEST(Delivery, LoansOfMixedSizesArePublishedTogether) {
   const Seen seen = reader.finish_taking();
   EXPECT_EQ(seen.samples, 100u);
   EXPECT_EQ(seen.torn + seen.disorder + seen.missed, 0u);
+}
+
+TEST(Delivery, ALoanTwiceInABatchIsPublishedOnce) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  Publisher publisher = client.publisher_or_throw("twice");
+  hf_loan loans[3];
+  ASSERT_EQ(hf_publisher_loan(publisher.c(), 5000, 0, 0, &loans[0]), HF_OK);
+  loans[1] = loans[0];
+  ASSERT_EQ(hf_publisher_loan(publisher.c(), 5000, 0, 0, &loans[2]), HF_OK);
+  std::size_t published = 0;
+  EXPECT_EQ(hf_loan_publish_batch(loans, 3, 0, &published), HF_E_CLOSED);
+  EXPECT_EQ(published, 1u);
+  EXPECT_EQ(hf_loan_publish(&loans[2], 0), HF_OK) << "what comes after it is as it was";
+  // Each chunk comes back once.
+  std::vector<void*> seen;
+  hf_loan loan;
+  while (hf_publisher_loan(publisher.c(), 5000, 0, 0, &loan) == HF_OK) {
+    EXPECT_EQ(std::count(seen.begin(), seen.end(), hf_loan_data(&loan)), 0);
+    seen.push_back(hf_loan_data(&loan));
+  }
+  EXPECT_EQ(seen.size(), 64u);
 }
 
 TEST(Delivery, FreshMemoryShowsNobodyElsesBytes) {

@@ -3,8 +3,12 @@
 // Handles, loans and views are closed in any order and across fork(); nothing leaks.
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
@@ -98,6 +102,35 @@ TEST(Lifetimes, ClosedHandlesSaySo) {
   hf_subscriber_close(handles.subscriber);
 }
 
+// A loan in shared memory keeps its publisher's memory; one of a few bytes keeps nothing.
+TEST(Lifetimes, LoansThatOutliveTheirPublisherSaySo) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  for (const std::uint64_t bytes : {std::uint64_t{16}, std::uint64_t{5000}}) {
+    std::optional<Publisher> publisher(client.publisher_or_throw("outlived"));
+    hf_loan loan;
+    ASSERT_EQ(hf_publisher_loan(publisher->c(), bytes, 0, 0, &loan), HF_OK);
+    hf_loan copy = loan;
+    publisher.reset();
+    std::memset(hf_loan_data(&loan), 1, bytes);
+    EXPECT_EQ(hf_loan_publish(&loan, 0), HF_E_CLOSED) << bytes;
+    std::size_t published = 7;
+    EXPECT_EQ(hf_loan_publish_batch(&copy, 1, 0, &published), HF_E_CLOSED) << bytes;
+    EXPECT_EQ(published, 0u);
+    hf_loan_drop(&copy);
+  }
+  Handles handles = open_all(broker, "closed");
+  hf_client_close(handles.client);
+  hf_loan loan;
+  loan.publisher = handles.publisher;
+  EXPECT_EQ(hf_publisher_loan(handles.publisher, 5000, 0, 0, &loan), HF_E_CLOSED);
+  EXPECT_EQ(loan.publisher, nullptr) << "so that a loan that failed can be dropped";
+  hf_loan_drop(&handles.loan);
+  hf_view_release(&handles.view);
+  hf_publisher_close(handles.publisher);
+  hf_subscriber_close(handles.subscriber);
+}
+
 TEST(Lifetimes, PublishedAndDroppedLoansAreSpent) {
   PrivateBroker broker;
   Client client = broker.client();
@@ -185,6 +218,144 @@ TEST(Lifetimes, ForkedChildIsToldAndTheParentGoesOn) {
   hf_publisher_close(handles.publisher);
   hf_subscriber_close(handles.subscriber);
   hf_client_close(handles.client);
+}
+
+TEST(Lifetimes, ForkedChildClosesNothingOfItsOwn) {
+  PrivateBroker broker;
+  Handles handles = open_all(broker, "numbers");
+  hf_loan_drop(&handles.loan);
+  hf_view_release(&handles.view);  // the last thing that would keep the session alive in the child
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // The numbers that were the parent's connection and session are free: these are they.
+    int own[64];
+    for (int& fd : own) fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    hf_publisher_close(handles.publisher);
+    hf_subscriber_close(handles.subscriber);
+    hf_client_close(handles.client);
+    int lost = 0;
+    for (const int fd : own) lost += ::fcntl(fd, F_GETFD) < 0 ? 1 : 0;
+    ::_exit(lost);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0) << "so many of its descriptors were closed";
+  hf_client_close(handles.client);
+  hf_publisher_close(handles.publisher);
+  hf_subscriber_close(handles.subscriber);
+}
+
+// In a child that was forked whatever other threads were doing: closes what it inherited, and is a client of its own.
+int close_and_begin_anew(const PrivateBroker& broker, Handles& inherited, bool anew) {
+  hf_publisher_close(inherited.publisher);
+  hf_subscriber_close(inherited.subscriber);
+  hf_client_close(inherited.client);
+  if (!anew) return 0;
+  const std::string socket = broker.socket();
+  hf_client_options options{};
+  options.struct_size = sizeof options;
+  options.socket = socket.c_str();
+  hf_client* client = nullptr;
+  hf_publisher* publisher = nullptr;
+  if (hf_client_open(&options, &client) != HF_OK) return 1;
+  if (hf_publisher_open(client, "anew", nullptr, &publisher) != HF_OK) return 2;
+  if (hf_publish(publisher, "child", 5, 0) != HF_OK) return 3;  // to a subscriber of the parent
+  hf_client_close(client);
+  hf_publisher_close(publisher);
+  return 0;
+}
+
+TEST(Lifetimes, ForksWhileOtherThreadsOpenAndCloseHangNobody) {
+  constexpr int kForks = 200;
+  constexpr int kAnewEvery = 20;
+  PrivateBroker broker;
+  Client client = broker.client();
+  Subscriber subscriber = client.subscriber_or_throw("anew");
+  Handles handles = open_all(broker, "crossing");
+  hf_loan_drop(&handles.loan);
+  hf_view_release(&handles.view);
+  std::atomic<bool> over{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, i] {
+      const std::string topic = "crossing/" + std::to_string(i);
+      while (!over) {
+        hf_publisher* publisher = nullptr;
+        hf_subscriber* opened = nullptr;
+        EXPECT_EQ(hf_publisher_open(handles.client, topic.c_str(), nullptr, &publisher), HF_OK) << hf_last_error();
+        EXPECT_EQ(hf_subscriber_open(handles.client, topic.c_str(), nullptr, &opened), HF_OK) << hf_last_error();
+        hf_publisher_close(publisher);
+        hf_subscriber_close(opened);
+      }
+    });
+  }
+  // Asks all the time which handles there are.
+  Publisher asked_for = client.publisher_or_throw("asked");
+  threads.emplace_back([&] {
+    Loan loan = asked_for.loan_or_throw(8);
+    while (!over) EXPECT_EQ(hf_loan_set_attributes(&loan.c(), nullptr, 0), HF_OK);
+  });
+  for (int i = 0; i < kForks; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(close_and_begin_anew(broker, handles, i % kAnewEvery == 0));
+    const Descriptor pidfd = open_pidfd(child);
+    const int status = wait_for_exit(pidfd.get(), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "child " << i << ": wait status " << status;
+  }
+  over = true;
+  for (std::thread& thread : threads) thread.join();
+  int samples = 0;
+  View view;
+  for (int ended = 0; ended < kForks / kAnewEvery;) {
+    const Status status = subscriber.take(view, kSoon).or_throw();
+    samples += status == Status::kOk ? 1 : 0;
+    ended += status == Status::kFinished ? 1 : 0;
+    ASSERT_NE(status, Status::kTimeout);
+  }
+  EXPECT_EQ(samples, kForks / kAnewEvery);
+  hf_client_close(handles.client);
+  hf_publisher_close(handles.publisher);
+  hf_subscriber_close(handles.subscriber);
+}
+
+TEST(Lifetimes, ClosingAndReleasingLeaveTheSentenceOfTheLastFailure) {
+  PrivateBroker broker;
+  Handles handles = open_all(broker, "sentence");
+  hf_loan_drop(&handles.loan);
+  broker.kill();
+  hf_publisher* none = nullptr;
+  ASSERT_EQ(hf_publisher_open(handles.client, "not a name!", nullptr, &none), HF_E_NO_BROKER);
+  ASSERT_EQ(hf_publisher_loan(nullptr, 1, 0, 0, &handles.loan), HF_E_INVALID);
+  const char* const sentence = hf_last_error();
+  const std::string before = sentence;
+  hf_publisher_close(handles.publisher);
+  hf_view view;
+  ASSERT_EQ(hf_take_wait(handles.subscriber, -1, &view), HF_FINISHED);
+  hf_view_release(&handles.view);  // the last one of an ended lane
+  hf_subscriber_close(handles.subscriber);
+  hf_client_close(handles.client);
+  EXPECT_EQ(before, hf_last_error());
+  EXPECT_EQ(sentence, hf_last_error()) << "valid until the next failure";
+}
+
+TEST(Lifetimes, LastViewOfAnEndedLaneIsReleasedWhileItsSubscriberCloses) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  for (int round = 0; round < 50; ++round) {
+    Subscriber subscriber = client.subscriber_or_throw("both");
+    Publisher publisher = client.publisher_or_throw("both");
+    publish_sample(publisher, 5000, 1);
+    publisher.close();
+    View view;
+    View end;
+    ASSERT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk);
+    ASSERT_EQ(subscriber.take(end, kSoon).or_throw(), Status::kFinished);
+    std::thread releasing([&] { view.release(); });
+    subscriber.close();
+    releasing.join();
+  }
+  EXPECT_EQ(broker.stats().at("subscribers"), 0);
 }
 
 TEST(Lifetimes, DescriptorsAreNotInheritedByNewPrograms) {

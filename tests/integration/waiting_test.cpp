@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Waiting: timeouts, being woken from other processes, many subscribers at once, descriptors for event loops.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <csignal>
@@ -10,9 +11,13 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 
 #include "tests/integration/broker.hpp"
 #include "tests/integration/payload.hpp"
@@ -315,6 +320,122 @@ TEST(Waiting, SixtyFourThreadsMayWaitAndOneMoreIsBusy) {
   EXPECT_TRUE(one_refused);
   EXPECT_EQ(busy, 1);
   EXPECT_EQ(woken, kThreads - 1);
+}
+
+// ---- a broker that is busy or away ----------------------------------------------------------------------------------
+
+// Has a request of this process arrived at the broker, which does not read it?
+bool request_is_out(const PrivateBroker& broker) {
+  for (int fd = 0; fd < 1024; ++fd) {
+    sockaddr_un peer{};
+    socklen_t bytes = sizeof peer;
+    int unread = 0;
+    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &bytes) == 0 && peer.sun_family == AF_UNIX &&
+        broker.socket() == peer.sun_path && ::ioctl(fd, SIOCOUTQ, &unread) == 0 && unread > 0)
+      return true;
+  }
+  return false;
+}
+
+// A paused broker, and a thread that waits for its answer.
+class Asking {
+ public:
+  Asking(PrivateBroker& broker, Client& client) : broker_(broker) {
+    broker.pause();
+    thread_ = std::thread([&client] { EXPECT_TRUE(client.ping()); });
+    EXPECT_TRUE(eventually([&] { return request_is_out(broker); }));
+  }
+  ~Asking() {
+    broker_.resume();
+    thread_.join();
+  }
+
+ private:
+  PrivateBroker& broker_;
+  std::thread thread_;
+};
+
+constexpr double kNotARequestMs = 5'000;  // half of what a thread waits for the broker
+
+TEST(Waiting, DoesNotWaitForAnotherThreadsRequest) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  Subscriber subscriber = client.subscriber_or_throw("quiet");
+  Subscriber reader = client.subscriber_or_throw("loud");
+  Publisher publisher = client.publisher_or_throw("loud");
+  publish_sample(publisher, 5000, 0);
+  const Asking asking(broker, client);
+  const auto begin = now();
+  View view;
+  EXPECT_EQ(subscriber.take(view, milliseconds(20)).or_throw(), Status::kTimeout);
+  EXPECT_EQ(publisher.wait_for_subscribers(2, milliseconds(20)).or_throw(), Status::kTimeout);
+  publish_sample(publisher, 5000, 1);
+  EXPECT_LT(milliseconds_since(begin), kNotARequestMs);
+}
+
+// A client whose subscriber is to be woken through an eventfd that the publisher has not rung yet.
+struct EventLoop {
+  explicit EventLoop(const PrivateBroker& broker)
+      : publishing(broker.client("publishing")),
+        reading(broker.client("reading")),
+        publisher(publishing.publisher_or_throw("loop")),
+        subscriber(reading.subscriber_or_throw("loop")),
+        fd(subscriber.fd().or_throw()) {
+    EXPECT_EQ(publisher.wait_for_subscribers(1, kSoon).or_throw(), Status::kOk);
+  }
+  // Takes until there is nothing, which arms the descriptor. How many samples there were.
+  int take_all() {
+    View view;
+    int samples = 0;
+    while (subscriber.take(view).or_throw() == Status::kOk) ++samples;
+    return samples;
+  }
+
+  Client publishing;
+  Client reading;
+  Publisher publisher;
+  Subscriber subscriber;
+  int fd;
+};
+
+TEST(Waiting, PublishingToAnEventLoopDoesNotWaitForTheBroker) {
+  constexpr int kSamples = 40;
+  PrivateBroker broker;
+  for (const bool asks : {true, false}) {
+    EventLoop loop(broker);
+    EXPECT_EQ(loop.take_all(), 0);
+    std::optional<Asking> asking;
+    if (asks)
+      asking.emplace(broker, loop.publishing);
+    else
+      broker.pause();
+    const auto begin = now();
+    for (int i = 0; i < kSamples; ++i) ASSERT_EQ(loop.publisher.publish("x", 1, kSoon).or_throw(), Status::kOk);
+    EXPECT_LT(milliseconds_since(begin), 1'000) << "a few milliseconds for the first, nothing for the others";
+    EXPECT_TRUE(readable(loop.fd, kSoonMs)) << "who could not be rung looks by itself";
+    EXPECT_EQ(loop.take_all(), kSamples);
+    asking.reset();
+    broker.resume();
+  }
+}
+
+TEST(Waiting, SkippedRingIsTriedAgainAtTheNextPublish) {
+  PrivateBroker broker;
+  double fastest = kNotARequestMs;
+  for (int round = 0; round < 5; ++round) {
+    EventLoop loop(broker);
+    const auto begin = now();
+    EXPECT_EQ(loop.take_all(), 0);
+    broker.pause();
+    ASSERT_EQ(loop.publisher.publish("x", 1, kSoon).or_throw(), Status::kOk);
+    broker.resume();
+    ASSERT_TRUE(loop.publishing.ping());
+    ASSERT_EQ(loop.publisher.publish("y", 1, kSoon).or_throw(), Status::kOk);
+    ASSERT_TRUE(readable(loop.fd, kSoonMs));
+    fastest = std::min(fastest, milliseconds_since(begin));
+    EXPECT_EQ(loop.take_all(), 2);
+  }
+  EXPECT_LT(fastest, 700) << "by itself it looks after a second";
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ extern "C" {
 #define HF_E_INVALID (-1)    /* an argument is wrong */
 #define HF_E_NO_BROKER (-2)  /* no broker answers, or it went away */
 #define HF_E_DENIED (-3)     /* no permission */
-#define HF_E_QUOTA (-4)      /* over this session's memory */
+#define HF_E_QUOTA (-4)      /* over this session's memory, or over a subscriber's views */
 #define HF_E_NO_MEMORY (-5)  /* the machine has too little shared memory left */
 #define HF_E_BUSY (-6)       /* a limit of the broker or of the library is reached */
 #define HF_E_NOT_FOUND (-7)  /* no such thing */
@@ -220,7 +220,7 @@ typedef struct hf_view {
   uint32_t turned; /* with HF_LAPPED: 1 if this lossless subscriber was turned to drop-oldest after a stall */
   void* holder; /* NULL: nothing to release */
   uint32_t chunk;
-  uint32_t reserved;
+  uint32_t lane; /* differs where `publisher` does not: two publishers of one client, or one opened again */
   uint8_t inline_payload[32];
 } hf_view;
 
@@ -229,8 +229,9 @@ static inline const void* hf_view_data(const hf_view* view) {
 }
 
 /* Takes the next sample. HF_OK: *view is one and must be released. HF_EMPTY; HF_LAPPED (view->missed, view->publisher);
- * HF_FINISHED and HF_ABORTED (view->publisher) once per publisher that ended; HF_E_CORRUPT (view->publisher). Lanes are
- * taken in turn. */
+ * HF_FINISHED and HF_ABORTED (view->publisher, view->lane) once per publisher that ended; HF_E_CORRUPT (view->publisher).
+ * Lanes are taken in turn. HF_E_QUOTA: this subscriber holds views of 3/4 of the chunks of the only lanes that have
+ * samples; nothing is lost, release some. */
 HF_API int hf_take(hf_subscriber* subscriber, hf_view* view);
 
 /* The same, and waits: HF_TIMEOUT in place of HF_EMPTY. */

@@ -129,6 +129,8 @@ class View {
   std::uint64_t missed() const { return view_.missed; }  ///< with Status::kLapped
   bool turned() const { return view_.turned != 0; }  ///< with Status::kLapped: stalled, drop-oldest from now on
   std::uint32_t publisher() const { return view_.publisher; }
+  /// Differs where publisher() does not: two publishers of one client, or one opened again.
+  std::uint32_t lane() const { return view_.lane; }
 
   hf_view& c() { return view_; }
 

@@ -30,6 +30,22 @@ TEST(ParseLine, RefusesOthers) {
   EXPECT_FALSE(std::get<ParseError>(parse_line("{")).sentence.empty());
 }
 
+TEST(ParseLine, AMemberStandsOnce) {
+  EXPECT_TRUE(parses(R"([{"a":1,"b":{"a":1}},{"a":{"c":1},"b":{"c":1}}])"));
+  for (const char* bad : {R"({"a":1,"a":2})", R"({"a":1,"a":1})", R"({"a":1,"b":{"a":1},"a":2})",
+                          R"([[{"a":1,"a":2}]])", R"({"p":{"a":{"b":1},"c":[{}],"a":2}})", R"({"a":1,"\u0061":2})"}) {
+    const auto parsed = parse_line(bad);
+    ASSERT_TRUE(std::holds_alternative<ParseError>(parsed)) << bad;
+    EXPECT_NE(std::get<ParseError>(parsed).sentence.find("\"a\" stands twice"), std::string::npos) << bad;
+  }
+  std::string deep;
+  for (int i = 0; i < kDepthMax; ++i) deep += "{\"a\":";
+  EXPECT_FALSE(parses(deep + "1,\"a\":1" + std::string(kDepthMax, '}')));
+  const std::string longest(30'000, 'x');
+  const auto parsed = parse_line("{\"" + longest + "\":1,\"" + longest + "\":2}");
+  EXPECT_LT(std::get<ParseError>(parsed).sentence.size(), 200U);
+}
+
 TEST(ParseLine, DepthIsBounded) {
   EXPECT_TRUE(parses(nested(kDepthMax, '[', ']')));
   EXPECT_FALSE(parses(nested(kDepthMax + 1, '[', ']')));
