@@ -4,10 +4,12 @@
 // stop. Set-up and tear-down mirror each other.
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <optional>
 #include <string>
 
+#include <fcntl.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -89,9 +91,27 @@ std::size_t raise_descriptor_limit(bool shared) {
   return std::min(shared ? usable / kDescriptorsOfSharedSession : usable, broker::kConnectionsMax);
 }
 
+// First of all: what we open later must never become our standard input, output or error. Those that
+// are closed become /dev/null, open for reading: a write to them fails, as it did before. False: there is no /dev/null.
+bool keep_standard_descriptors() {
+  // open() takes the lowest number that is free.
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDONLY) != fd) return false;
+  return true;
+}
+
 int fail(const std::string& why) {
   spdlog::error("{}", why);
   return 1;
+}
+
+std::string no_roster(const broker::Outcome& outcome) {
+  if (*outcome.failure != control::Failure::kNoMemory)
+    return "cannot make the roster in /dev/shm: " + outcome.call + ": " + std::strerror(outcome.error);
+  return "no memory for the roster: it takes " + std::to_string(outcome.asked_bytes) + " bytes of /dev/shm, " +
+         std::to_string(outcome.free_bytes) +
+         " are free; remove what fills it (ls -l /dev/shm, holdfast gc), or make it larger (mount -o remount,size=…, "
+         "docker run --shm-size)";
 }
 
 // Serves until a signal ends it. Requires: the instance's lock is held, the registry is open.
@@ -124,8 +144,7 @@ int serve(const Config& config, Listener& listener, Registry& registry) {
   roster.facts.bytes = setup.roster_bytes;
   roster.facts.reserve_bytes = shm::kRosterReserve;
   roster.facts.created_ms = setup.started_ms = monotonic_ms();
-  if (const broker::Outcome made = segments.run(roster); made.failure)
-    return fail("no memory for the roster in /dev/shm: " + made.call + " " + std::strerror(made.error));
+  if (const broker::Outcome made = segments.run(roster); made.failure) return fail(no_roster(made));
   registry.put(roster.facts, segments.name(setup.roster));
   if (std::string wrong = registry.commit(); !wrong.empty()) return fail(wrong);
 
@@ -172,10 +191,13 @@ int run(const Config& config) {
   {
     Registry registry;
     std::string set_aside;
-    wrong = registry.open(config.runtime_dir + "/" + config.instance + ".db", set_aside);
+    const std::string path = config.runtime_dir + "/" + config.instance + ".db";
+    const bool known = ::access(path.c_str(), F_OK) == 0;
+    wrong = registry.open(path, set_aside);
     if (!set_aside.empty()) spdlog::warn("{}", set_aside);
     status = wrong.empty() ? serve(config, listener, registry) : fail(wrong);
-    if (status == 0) registry.remove();
+    // A start that fails leaves what it found: an earlier broker's ids are never given again.
+    if (status == 0 || !known || !set_aside.empty()) registry.remove();
   }
   listener.remove_socket();
   lock.remove();
@@ -188,6 +210,10 @@ int run(const Config& config) {
 
 int main(int argc, char** argv) {
   using namespace holdfast::daemon;
+  if (!keep_standard_descriptors()) {
+    std::fputs("holdfastd: standard input, output or error is closed, and there is no /dev/null\n", stderr);
+    return 1;
+  }
   try {
     Arguments arguments;
     if (const auto status = read_arguments(argc, argv, arguments)) return *status;

@@ -117,6 +117,10 @@ Outcome Segments::run(const broker::CreateSegment& create) {
     try {
       file.memory = ipc::mapped_region(Mappable{fd.get()}, ipc::read_write, 0, mapped_bytes(create.facts));
       write_contents(create, file);
+      // The page stays in the file and is no longer in our resident memory: the next look at a lane may be days away.
+      // (Boost's own advice is posix_madvise(), which ignores this one.)
+      if (create.facts.kind == shm::SegmentKind::kLane)
+        ::madvise(file.memory.get_address(), file.memory.get_size(), MADV_DONTNEED);
       // A sealed session or bell segment is as large as it is: nobody shrinks it under the broker. Lanes are sealed
       // when their publisher has mapped them.
       if (create.facts.sealed && create.facts.kind != shm::SegmentKind::kLane)

@@ -196,6 +196,13 @@ asio::awaitable<void> Server::serve(std::shared_ptr<Link> link) {
   if (draining_ && links_.empty()) finish_drain();
 }
 
+// Asio leaves the kernel's timer as it was when a wait is cancelled, which would wake us for nothing. A wait for ever sets
+// it to the longest time that asio knows.
+void Server::put_off_alarm() {
+  asio::steady_timer never(io_, asio::steady_timer::time_point::max());
+  never.async_wait([](const error_code&) {});
+}
+
 // Takes what is there; descriptors that a peer sends are dropped by the kernel, since this is recv. False: no more comes.
 // `again`: nothing is there now.
 bool Server::receive(Link& link, bool& again) {
@@ -215,7 +222,7 @@ bool Server::receive(Link& link, bool& again) {
 asio::awaitable<bool> Server::answer_lines(Link& link) {
   int turn = 0;
   while (auto line = link.lines.next()) {
-    link.first_line.cancel();
+    if (link.first_line.cancel() > 0) put_off_alarm();
     const bool too_long_follows = std::exchange(link.closing, false);
     handle_line(link, *line);
     while (link.awaits_reply) {

@@ -78,6 +78,7 @@ class Server {
   Awaitable<bool> answer_lines(Link& link);
   Awaitable<bool> flush(Link& link);
   Awaitable<void> grow_slowly(broker::GrowSegment grow);
+  void put_off_alarm();
   bool receive(Link& link, bool& again);
   void handle_line(Link& link, const std::string& line);
   bool refuse_connection();

@@ -42,6 +42,15 @@ std::optional<T> parsed(std::string_view text) {
   return value;
 }
 
+// A number that this kind cannot hold: too large, or so small that it would become 0.
+bool beyond_range(std::int32_t kind, std::string_view text) {
+  const auto beyond = [text](auto value) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc::result_out_of_range && end == text.data() + text.size();
+  };
+  return kind == HF_FLOAT ? beyond(0.0) : (kind == HF_INT || kind == HF_TIMESTAMP) && beyond(std::int64_t{0});
+}
+
 std::optional<std::string> unhexed(std::string_view text) {
   if (text.size() % 2 != 0) return std::nullopt;
   std::string bytes;
@@ -86,10 +95,10 @@ std::optional<std::string> encoded(std::int32_t kind, std::string_view text) {
 
 std::int32_t guessed(std::string_view text) {
   if (text == "true" || text == "false") return HF_BOOL;
-  if (parsed<std::int64_t>(text)) return HF_INT;
+  if (parsed<std::int64_t>(text) || beyond_range(HF_INT, text)) return HF_INT;
   // Words such as "nan" and "infinity" are strings, unless the type says otherwise.
   const bool numeric = text.find_first_not_of("0123456789+-.eE") == std::string_view::npos;
-  return numeric && parsed<double>(text) ? HF_FLOAT : HF_STRING;
+  return numeric && (parsed<double>(text) || beyond_range(HF_FLOAT, text)) ? HF_FLOAT : HF_STRING;
 }
 
 [[noreturn]] void wrong(const std::string& given, const std::string& why) {
@@ -121,8 +130,11 @@ Given split(const std::string& given) {
     wrong(given, "a key has 1 to 255 bytes, this one has " + std::to_string(key.size()));
   const auto value = encoded(kind, text);
   if (!value) {
-    for (const Type& type : kTypes)
-      if (type.kind == kind) wrong(given, "'" + text + "' is no " + type.name);
+    for (const Type& type : kTypes) {
+      if (type.kind != kind) continue;
+      if (!beyond_range(kind, text)) wrong(given, "'" + text + "' is no " + type.name);
+      wrong(given, "'" + text + "' is out of the range of " + type.name + "; as text it is " + key + ":string=" + text);
+    }
   }
   return {key, kind, *value};
 }

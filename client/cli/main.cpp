@@ -26,6 +26,9 @@ constexpr const char* kFooter = R"(Exit status: 0 ok, 1 failure, 2 usage, 3 no b
 6 not found, 130 Ctrl-C. With --json each line is one object with "schema":1;
 failures go to standard error. docs/cli.md has examples.)";
 
+constexpr const char* kGlobal = "Global options";
+constexpr std::size_t kHelpColumn = 28;
+
 int print_version(const Context& context) {
   if (context.json)
     print_json({{"version", HOLDFAST_VERSION}, {"library", hf_version()}});
@@ -35,9 +38,13 @@ int print_version(const Context& context) {
 }
 
 void add_global_flags(CLI::App& app, Context& context, bool& version) {
-  app.add_option("--instance", context.instance, "Broker instance [HOLDFAST_INSTANCE, or default]")->type_name("NAME");
-  app.add_option("--socket", context.socket, "Control socket [HOLDFAST_SOCKET, or the instance's]")->type_name("PATH");
-  app.add_flag("--json", context.json, "One JSON object per line");
+  app.add_option("--instance", context.instance, "Broker instance [HOLDFAST_INSTANCE, or default]")
+      ->type_name("NAME")
+      ->group(kGlobal);
+  app.add_option("--socket", context.socket, "Control socket [HOLDFAST_SOCKET, or the instance's]")
+      ->type_name("PATH")
+      ->group(kGlobal);
+  app.add_flag("--json", context.json, "One JSON object per line")->group(kGlobal);
   app.add_flag("--version", version, "Print the version");
 }
 
@@ -54,12 +61,22 @@ void add_commands(Commands& commands) {
   add_gc(commands);
 }
 
+// With the flags that may stand before and after every command.
+std::string help_of(const CLI::App& app, const CLI::App& command) {
+  CLI::Formatter formatter;
+  formatter.column_width(kHelpColumn);
+  const auto global = app.get_options([](const CLI::Option* option) { return option->get_group() == kGlobal; });
+  std::string help = command.help("holdfast");
+  const std::size_t footer = help.rfind(std::string("\n") + kFooter);
+  return help.insert(std::min(footer, help.size()), formatter.make_group(kGlobal, false, global));
+}
+
 int usage(const CLI::App& app, const CLI::ParseError& error, bool json) {
   std::string command = "holdfast";
   for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
   if (error.get_exit_code() == 0) {
     const auto chosen = app.get_subcommands();
-    print(chosen.empty() ? app.help() : chosen.front()->help("holdfast"));
+    print(chosen.empty() ? app.help() : help_of(app, *chosen.front()));
     return 0;
   }
   print_failure(Failed(Exit::kUsage, "usage", std::string(error.what()) + ". See " + command + " --help"), json);
@@ -72,7 +89,7 @@ int run(int argc, char** argv) {
   CLI::App app("Holdfast: data between the processes of one machine, without a copy.", "holdfast");
   app.footer(kFooter);
   app.fallthrough();
-  app.get_formatter()->column_width(28);
+  app.get_formatter()->column_width(kHelpColumn);
   add_global_flags(app, context, version);
   Commands commands{app, context, {}};
   add_commands(commands);
@@ -102,6 +119,11 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using holdfast::cli::Exit;
+  if (!holdfast::cli::keep_standard_descriptors()) {
+    holdfast::cli::say(
+        "holdfast: standard input, output or error is closed, and there is no /dev/null to take its place");
+    return static_cast<int>(Exit::kFailure);
+  }
   holdfast::cli::watch_for_interrupts();
   try {
     return holdfast::cli::run(argc, argv);

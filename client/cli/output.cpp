@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -43,6 +44,13 @@ Screen screen_at(int fd) {
 
 }  // namespace
 
+bool keep_standard_descriptors() {
+  // open() takes the lowest number that is free.
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDONLY) != fd) return false;
+  return true;
+}
+
 void write_out(const void* bytes, std::size_t count) {
   const auto* at = static_cast<const char*>(bytes);
   while (count > 0) {
@@ -54,9 +62,11 @@ void write_out(const void* bytes, std::size_t count) {
     } else if (errno == EPIPE) {
       throw Ended{0};
     } else if (errno != EINTR && errno != EAGAIN) {
+      const bool closed = errno == EBADF;
       throw Failed(
           Exit::kFailure, "system",
-          std::string("standard output cannot be written: ") + std::strerror(errno) + "; give it a place with room");
+          std::string("standard output cannot be written: ") + std::strerror(errno) +
+              (closed ? "; it is closed: give it a file, a pipe or /dev/null" : "; give it a place with room"));
     }
   }
 }

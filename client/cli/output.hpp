@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Standard output and error. A closed pipe ends the command quietly (Ended{0}); any other failure to write is Failed.
-// Main thread.
+// Standard input, output and error. A closed pipe ends the command quietly (Ended{0}); any other failure to write is
+// Failed. Main thread.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,11 @@
 #include "client/cli/outcome.hpp"
 
 namespace holdfast::cli {
+
+// First of all: what we open later must never become our standard input, output or error. Those that are closed become
+// /dev/null, open for reading: closed input is empty, and a write to closed output fails with EBADF, as it did before.
+// False: there is no /dev/null.
+[[nodiscard]] bool keep_standard_descriptors();
 
 // All of it, or an exception.
 void write_out(const void* bytes, std::size_t count);

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,7 @@ struct Options {
   hf_publisher_options topic_options{};
   std::string clock;
   std::string backing;
-  double linger_s = 0;
+  std::optional<double> linger_s;
   bool exclusive = false;
 };
 
@@ -279,8 +280,10 @@ void settle(Options& options) {
   if (options.backing == "named") topic.backing = HF_BACKING_NAMED;
   if (options.backing == "sealed") topic.backing = HF_BACKING_SEALED;
   if (options.exclusive) topic.exclusive = 1;
-  if (options.linger_s < 0) topic.linger_ns = -1;
-  if (options.linger_s > 0) topic.linger_ns = std::max<std::int64_t>(1, nanoseconds(options.linger_s));
+  // 0 nanoseconds would be the default.
+  if (options.linger_s && *options.linger_s < 0) topic.linger_ns = -1;
+  if (options.linger_s && *options.linger_s >= 0)
+    topic.linger_ns = std::max<std::int64_t>(1, nanoseconds(*options.linger_s));
   if (options.files.size() > 1 && options.repeat > 1)
     for (const std::string& path : options.files)
       if (path == "-")
@@ -342,7 +345,9 @@ void add_pub(Commands& commands) {
   pub->add_option("--bytes-max", topic.bytes_max, "How large the lane may grow [8 GiB]")
       ->type_name("BYTES")
       ->transform(CLI::AsSizeValue(false).description(""));
-  pub->add_option("--linger", options->linger_s, "Seconds readable afterwards; -1 for ever [30]")->type_name("S");
+  pub->add_option("--linger", options->linger_s, "Seconds readable afterwards; -1 for ever [30]")
+      ->type_name("S")
+      ->check(within(-1.0, 1e9));
   pub->add_option("--clock", options->clock, "Publish time in each sample: none, coarse, exact")
       ->type_name("C")
       ->check(one_of({"none", "coarse", "exact"}));

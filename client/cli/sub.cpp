@@ -242,12 +242,16 @@ class Inlet {
   }
 
   [[noreturn]] void timed_out(std::uint64_t taken) const {
-    std::string wanted = options_.count == 0 ? "" : " of " + std::to_string(options_.count);
+    std::string so_far;
+    if (options_.count != 0)
+      so_far = ", " + std::to_string(taken) + " of " + std::to_string(options_.count) + " have come";
+    else if (taken != 0)
+      so_far = " after the last of " + counted(taken, "sample");
     char seconds[32];
     std::snprintf(seconds, sizeof seconds, "%g", options_.timeout_s);
     throw Failed(Exit::kTimedOut, "timed_out",
-                 "topic " + options_.topic + ": no sample within " + seconds + " s, after " + std::to_string(taken) +
-                     wanted + "; look at holdfast info " + options_.topic + ", or raise --timeout");
+                 "topic " + options_.topic + ": no sample within " + seconds + " s" + so_far +
+                     "; look at holdfast info " + options_.topic + ", or raise --timeout");
   }
 
   const Options& options_;

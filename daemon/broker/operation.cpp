@@ -134,6 +134,19 @@ bool State::drop_one_idle_lane() {
   return true;
 }
 
+// What lingers goes before an open is refused because there are too many lanes, of this topic or in all.
+void State::make_place_for_lane(const std::string& topic_name) {
+  if (const auto id = tables_.topic_ids.find(topic_name); id != tables_.topic_ids.end()) {
+    const std::set<LaneId>& lanes = tables_.topics.at(id->second).lanes;
+    const auto idle = std::find_if(lanes.begin(), lanes.end(), [this](LaneId lane) {
+      const Lane& one = tables_.lanes.at(lane);
+      return one.ended() && one.readers.empty();
+    });
+    if (lanes.size() >= kLanesPerTopicMax && idle != lanes.end()) return remove_lane(*idle);
+  }
+  if (tables_.lanes.size() >= kLanesMax) drop_one_idle_lane();
+}
+
 // The operation needs `segment` to be valid up to `end`.
 std::optional<Refusal> State::reach(Operation& operation, SegmentId segment, std::uint64_t end) {
   const SegmentFacts& facts = tables_.segments.at(segment);

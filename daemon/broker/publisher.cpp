@@ -20,6 +20,7 @@ void State::publisher_open(Call call, Params& params) {
   Session& session = session_of(call);
   Operation operation(Kind::kOpenPublisher, call);
   operation.session = session.facts.id;
+  make_place_for_lane(name);
   auto refusal = enter_topic(operation, name, asked, true);
   if (!refusal) refusal = may_publish(session, tables_.topics.at(operation.topic));
   if (!refusal) refusal = plan_lane(operation, asked);

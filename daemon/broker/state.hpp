@@ -135,6 +135,7 @@ class State {
   void note_grown(const GrowSegment& grown);
   static Refusal explain(const Outcome& outcome);
   bool drop_one_idle_lane();
+  void make_place_for_lane(const std::string& topic_name);
   std::optional<Refusal> reach(Operation& operation, SegmentId segment, std::uint64_t end);
   std::optional<Refusal> over_quota(const Operation& operation, SessionId session, std::uint64_t asked) const;
   std::uint64_t used_bytes(const Session& session, const Operation* operation) const;

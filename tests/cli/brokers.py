@@ -173,12 +173,13 @@ class CliTest(unittest.TestCase):
         self.assertEqual(text.count("\n"), 1, text)
         return text
 
-    def start_cli(self, *arguments, **options):
+    def start_cli(self, *arguments, prepend=(), **options):
+        """`prepend`: a command that becomes the one behind it."""
         options.setdefault("stdin", subprocess.DEVNULL)
         options.setdefault("stdout", subprocess.PIPE)
         options.setdefault("stderr", subprocess.PIPE)
         options.setdefault("env", self.environment)
-        process = subprocess.Popen([HOLDFAST, *map(str, arguments)], **options)
+        process = subprocess.Popen([*prepend, HOLDFAST, *map(str, arguments)], **options)
 
         def end():
             if process.poll() is None:

@@ -42,7 +42,10 @@ class Documents(CliTest):
             tables = "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `-"))
             flags = set(re.findall(r"--[a-z-]+", tables))
             helped = self.run_cli(command, "--help").stdout.decode()
-            self.assertEqual(flags, set(re.findall(r"^  (?:-h,)?(--[a-z-]+)", helped, flags=re.M)) - {"--help"}, command)
+            own, everywhere = (set(re.findall(r"^  (?:-h,)?(--[a-z-]+)", part, flags=re.M))
+                               for part in helped.split("Global options:"))
+            self.assertEqual(flags, own - {"--help"}, command)
+            self.assertEqual(everywhere, {"--instance", "--socket", "--json"}, command)
 
     def test_exit_statuses_in_the_document_are_those_of_the_code(self):
         rows = {int(row) for row in re.findall(r"^\| (\d+) \|", DOCUMENT.read_text(), flags=re.M)}
@@ -72,6 +75,24 @@ class ExitStatus(CliTest):
                           ["pub", "t", "--attribute", "=1"], ["pub", "t", "--attribute", "k" * 256 + "=1"],
                           ["pub", "t", "--attribute", "b:bytes=abc"], ["pub", "t", "--attribute", "k=" + "v" * 65536]):
             self.failure(*arguments, status=2)
+
+    def test_numbers_out_of_range_are_usage(self):
+        for flag, arguments in (("--rate", ["pub", "t"]), ("--timeout", ["pub", "t"]), ("--linger", ["pub", "t"]),
+                                ("--repeat", ["pub", "t"]), ("--wait-subscribers", ["pub", "t"]), ("--timeout", ["sub", "t"]),
+                                ("--count", ["sub", "t"]), ("--interval", ["top", "--once"]), ("--count", ["ping"])):
+            for value in ("nan", "-nan", "NAN", "inf", "-inf", "1e400", "-2", "x", ""):
+                sentence = self.failure(*arguments, f"{flag}={value}", status=2)
+                self.assertIn(flag, sentence)
+                if value:
+                    self.assertRegex(sentence, rf"'{value}' is no (whole )?number from -?[0-9.]+ to [0-9]+\. ")
+        for flag in ("--tag", "--ring", "--depth", "--bytes-max"):
+            self.assertIn(flag, self.failure("pub", "t", flag, "nan", status=2))
+
+    def test_attributes_out_of_range_are_usage(self):
+        for given, kind in (("q=1e400", "float"), ("q=-1e400", "float"), ("q=1e-400", "float"), ("q:float=1e400", "float"),
+                            ("q=9223372036854775808", "int"), ("q:int=-9223372036854775809", "int"),
+                            ("q:timestamp=9223372036854775808", "timestamp")):
+            self.assertIn(f"is out of the range of {kind}", self.failure("pub", "t", "--attribute", given, status=2))
 
     def test_names_and_options_that_the_broker_refuses_are_usage(self):
         self.use_broker()
@@ -121,7 +142,11 @@ class ExitStatus(CliTest):
 
     def test_timed_out_is_5(self):
         self.use_broker()
-        self.assertIn("no sample within 0.05 s", self.failure("sub", "t", "--timeout", "0.05", status=5))
+        self.assertIn("no sample within 0.05 s; look", self.failure("sub", "t", "--timeout", "0.05", status=5))
+        self.run_cli("pub", "t", "--linger", "-1", given=b"x")
+        late = ["sub", "t", "--start", "oldest", "--timeout", "0.05"]
+        self.assertIn("no sample within 0.05 s after the last of 1 sample; look", self.failure(*late, status=5))
+        self.assertIn("no sample within 0.05 s, 1 of 3 have come; look", self.failure(*late, "--count", "3", status=5))
         self.assertIn("0 of 2 subscribers",
                       self.failure("pub", "t", "--wait-subscribers", "2", "--timeout", "0.05", status=5))
 
@@ -150,6 +175,36 @@ class ExitStatus(CliTest):
             run = subprocess.run([HOLDFAST, "stats"], env=self.environment, stdout=full, stderr=subprocess.PIPE)
         self.assertEqual(run.returncode, 1)
         self.assertIn(b"standard output cannot be written", run.stderr)
+
+    def test_closed_standard_descriptors_stay_what_they_are(self):
+        self.use_broker()
+
+        def start(redirections, *arguments):
+            return self.start_cli(*arguments, prepend=["sh", "-c", f'exec "$0" "$@" {redirections}'])
+        subscriber = self.start_cli("sub", "t", "--lossless", "--count", "2")
+        self.wait_for_subscriber("t")
+        # Closed input is empty: one empty sample, and no line.
+        self.finish(start("<&-", "pub", "t"))
+        result, = self.parse(self.finish(start("<&-", "--json", "pub", "t", "--lines"))[0])
+        self.assertEqual(result["samples"], 0)
+        self.run_cli("pub", "t", given=b"then this")
+        self.assertEqual(self.finish(subscriber)[0], b"then this")
+        self.run_cli("pub", "u", "--linger", "-1", given=b"x")
+        for arguments in (["ls", "--json"], ["stats"], ["doctor"], ["pub", "--help"], ["--version"],
+                          ["sub", "u", "--start", "oldest", "--count", "1"]):
+            _, err = self.finish(start(">&-", *arguments), 1)
+            self.assertIn(b"standard output cannot be written", err, arguments)
+            self.assertIn(b"it is closed", err, arguments)
+        out, _ = self.finish(start("2>&-", "stats"))
+        self.assertIn(b"instance", out)
+        self.finish(start("<&- >&- 2>&-", "stats"), 1)
+        self.finish(start("<&- >&- 2>&-", "pub", "t"))
+        waiting = start("<&- >&- 2>&-", "sub", "t")
+        self.wait_for_subscriber("t")
+        for fd in range(3):
+            self.assertEqual(os.readlink(f"/proc/{waiting.pid}/fd/{fd}"), "/dev/null")
+        waiting.send_signal(signal.SIGINT)
+        self.finish(waiting, 130)
 
 
 class FakeBroker(CliTest):
@@ -429,6 +484,8 @@ class Publishing(CliTest):
         sample, = self.lines("sub", "t", "--start", "oldest", "--count", "1")
         self.assertGreater(sample["time_ns"], 0)
         self.assertRegex(self.run_cli("info", "t").stdout.decode(), r"(?m)^linger +for ever$")
+        self.run_cli("pub", "brief", "--linger", "0", given=b"x")
+        until(lambda: not self.topic("brief"), "nothing of it lingers", seconds=10)
 
     def test_it_waits_for_lossless_subscribers(self):
         subscriber = self.start_cli("--json", "sub", "t", "--lossless", "--count", "2")

@@ -22,15 +22,18 @@ namespace {
 
 constexpr int kReadyWithinMs = 60'000;
 
-void exec_daemon(const std::vector<std::string>& arguments, const std::string& log) {
+void exec_daemon(const std::vector<std::string>& launcher, const std::vector<std::string>& arguments,
+                 const std::string& log) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const int fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
   ::dup2(fd, STDOUT_FILENO);
   ::dup2(fd, STDERR_FILENO);
-  std::vector<char*> argv{const_cast<char*>("holdfastd")};
+  std::vector<char*> argv;
+  for (const std::string& word : launcher) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(const_cast<char*>(HOLDFASTD));
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  ::execv(HOLDFASTD, argv.data());
+  ::execvp(argv.front(), argv.data());
   ::_exit(127);
 }
 
@@ -48,7 +51,8 @@ DaemonProcess::~DaemonProcess() {
   EXPECT_TRUE(shm_files().empty()) << shm_files().front();
 }
 
-bool DaemonProcess::start(std::vector<std::string> arguments, std::uint64_t descriptors_max) {
+bool DaemonProcess::start(std::vector<std::string> arguments, std::uint64_t descriptors_max,
+                          const std::vector<std::string>& launcher) {
   // The place where systemd would listen: the broker says READY=1 there.
   const std::string notify = directory_.file("notify");
   ::unlink(notify.c_str());
@@ -64,7 +68,7 @@ bool DaemonProcess::start(std::vector<std::string> arguments, std::uint64_t desc
     ::setenv("NOTIFY_SOCKET", notify.c_str(), 1);
     const rlimit limit{descriptors_max, descriptors_max};
     if (descriptors_max != 0) ::setrlimit(RLIMIT_NOFILE, &limit);
-    exec_daemon(arguments, directory_.file("log"));
+    exec_daemon(launcher, arguments, directory_.file("log"));
   }
   // The daemon closes its end by ending; ask for both.
   for (int waited = 0; waited < kReadyWithinMs; waited += 20) {
@@ -101,10 +105,11 @@ std::vector<std::string> DaemonProcess::shm_files() const {
   return names;
 }
 
-int run_to_end(const std::vector<std::string>& arguments, std::string& output) {
+int run_to_end(const std::vector<std::string>& arguments, std::string& output,
+               const std::vector<std::string>& launcher) {
   const TemporaryDirectory directory;
   const pid_t pid = ::fork();
-  if (pid == 0) exec_daemon(arguments, directory.file("log"));
+  if (pid == 0) exec_daemon(launcher, arguments, directory.file("log"));
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
   std::ostringstream text;

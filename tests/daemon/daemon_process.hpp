@@ -23,7 +23,9 @@ class DaemonProcess {
   ~DaemonProcess();
 
   // Starts it and waits until it says that it is ready; false: it ended instead. `descriptors_max`: 0 leaves the limit.
-  bool start(std::vector<std::string> arguments = {}, std::uint64_t descriptors_max = 0);
+  // `launcher`: a command that gets holdfastd and its arguments behind its own, and becomes it.
+  bool start(std::vector<std::string> arguments = {}, std::uint64_t descriptors_max = 0,
+             const std::vector<std::string>& launcher = {});
   // Sends the signal; the exit status, or 128 + the signal that ended it.
   int stop(int signal);
 
@@ -41,6 +43,7 @@ class DaemonProcess {
 };
 
 // Runs holdfastd to its end: its exit status, and what it said.
-int run_to_end(const std::vector<std::string>& arguments, std::string& output);
+int run_to_end(const std::vector<std::string>& arguments, std::string& output,
+               const std::vector<std::string>& launcher = {});
 
 }  // namespace holdfast::daemon

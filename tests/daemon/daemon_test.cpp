@@ -120,6 +120,9 @@ TEST(Daemon, SurvivesHostileFrames) {
   EXPECT_EQ(answer("not json\n"), "parse");
   EXPECT_EQ(answer(std::string(200, '[') + "\n"), "parse");
   EXPECT_EQ(answer(std::string(70'000, 'a')), "parse");
+  EXPECT_EQ(answer("{\"jsonrpc\":\"2.0\",\"id\":1,\"id\":2,\"method\":\"ping\"}\n"), "parse");
+  EXPECT_EQ(answer("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"topics\",\"params\":{\"limit\":1,\"limit\":2}}\n"),
+            "parse");
   EXPECT_EQ(answer("{}\n"), "request");
   EXPECT_EQ(answer("[]\n"), "request");
   EXPECT_EQ(answer("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\\u0000\"}\n"), "method");
@@ -258,6 +261,41 @@ TEST(Daemon, SetsADamagedRegistryAside) {
   ASSERT_TRUE(daemon.start()) << daemon.log();
   EXPECT_EQ(stats(daemon)["epoch"], 1);
   EXPECT_NE(daemon.log().find(".aside"), std::string::npos);
+}
+
+// In a mount namespace of its own, where /dev/shm has two pages.
+int start_without_room(const DaemonProcess& daemon, std::string& output) {
+  return run_to_end({"--instance", daemon.instance(), "--runtime-dir", daemon.directory().file("run")}, output,
+                    {"unshare", ::geteuid() == 0 ? "-m" : "-rm", "sh", "-c",
+                     "mount -t tmpfs -o size=8k tmpfs /dev/shm || exit 99; exec \"$0\" \"$@\""});
+}
+
+TEST(Daemon, AFullSharedMemoryIsToldAndLeavesNothing) {
+  DaemonProcess daemon;
+  std::filesystem::create_directory(daemon.directory().file("run"));
+  std::string output;
+  const int status = start_without_room(daemon, output);
+  if (status == 99 || status == 127 || output.find("unshare: ") != std::string::npos)
+    GTEST_SKIP() << "no mount namespace here: status " << status << ", " << output;
+  ASSERT_EQ(status, 1) << output;
+  EXPECT_NE(output.find("16384 bytes"), std::string::npos) << output;
+  EXPECT_NE(output.find("8192 are free"), std::string::npos) << output;
+  EXPECT_EQ(output.find("Success"), std::string::npos) << output;
+  EXPECT_TRUE(std::filesystem::is_empty(daemon.directory().file("run")));
+  // What an earlier broker left is its successor's, and stays.
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  EXPECT_EQ(start_without_room(daemon, output), 1) << output;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(stats(daemon)["epoch"], 3);
+}
+
+TEST(Daemon, ClosedStandardDescriptorsAreNotReused) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start({}, 0, {"sh", "-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"}));
+  for (const char* fd : {"0", "1", "2"})
+    EXPECT_EQ(std::filesystem::read_symlink("/proc/" + std::to_string(daemon.pid()) + "/fd/" + fd), "/dev/null");
+  EXPECT_FALSE(RawControl(daemon.socket()).request("ping").failed());
 }
 
 TEST(Daemon, RefusesAFileThatIsNoSocket) {

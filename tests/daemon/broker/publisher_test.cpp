@@ -280,11 +280,17 @@ TEST(Limits, LanesOfATopic) {
   FakeShell shell;
   const ConnectionId one = shell.client();
   shell.audits = false;
-  for (std::size_t i = 0; i < kLanesPerTopicMax; ++i) shell.publish(one, "t");
+  HandleId last = 0;
+  for (std::size_t i = 0; i < kLanesPerTopicMax; ++i) last = shell.publish(one, "t");
   shell.audit();
   const Answer answer = shell.call(one, "publisher.open", {{"topic", "t"}});
   EXPECT_EQ(answer.error, "busy");
   EXPECT_EQ(answer.numbers["limit"], kLanesPerTopicMax);
+  // A lane that has ended and lingers goes first.
+  EXPECT_TRUE(shell.call(one, "close", {{"handle", last}}).ok());
+  EXPECT_TRUE(shell.call(one, "publisher.open", {{"topic", "t"}}).ok());
+  EXPECT_EQ(shell.call(one, "publisher.open", {{"topic", "t"}}).error, "busy");
+  shell.audit();
 }
 
 }  // namespace
