@@ -114,10 +114,12 @@ void Machine::flush_one(std::size_t process) {
   auto& buffer = buffers_[process];
   append(process, *buffer.front().word, buffer.front().value, Order::kRelaxed);
   buffer.pop_front();
+  if (buffer.empty()) unhide(process);
 }
 
 void Machine::flush(std::size_t process) {
   while (buffered(process)) flush_one(process);
+  unhide(process);
 }
 
 void Machine::full_fence(std::size_t process) {
@@ -132,6 +134,7 @@ void Machine::full_fence(std::size_t process) {
 }
 
 void Machine::fence(std::size_t process, Order order) {
+  unhide(process);
   if (order == Order::kSeqCst) {
     full_fence(process);
     return;
@@ -147,6 +150,7 @@ void Machine::membarrier(std::size_t process) {
   const View before = sequential_;
   View after = before;
   for (std::size_t other = 0; other < kProcessesMax; ++other) {
+    if (unregistered_[other] || hidden_[other]) continue;
     sequential_ = before;
     full_fence(other);
     join(after, sequential_);

@@ -58,6 +58,12 @@ class Machine {
   }
   void fence(std::size_t process, shm::Order order);
   void membarrier(std::size_t process);
+  // Membarriers do not reach this process.
+  void unregister(std::size_t process) { unregistered_[process] = true; }
+  // Nor do they reach stores that are in its buffer now, up to its next fence of any kind: a compiler that is free to
+  // moves those behind the loads to come.
+  void hide(std::size_t process) { hidden_[process] = true; }
+  void unhide(std::size_t process) { hidden_[process] = false; }
   // Payload: accesses that are no atomics. Returns false on a data race: an access that does not happen after the last
   // conflicting one. (Under kSequential and kBuffers there is no such notion: what is read may simply be wrong.)
   bool plain_load(std::size_t process, const void* word, std::uint64_t initial, std::uint64_t& value);
@@ -108,6 +114,8 @@ class Machine {
   std::array<Process, kProcessesMax> processes_;
   std::array<std::deque<Buffered>, kProcessesMax> buffers_;
   View sequential_;
+  std::array<bool, kProcessesMax> unregistered_{};
+  std::array<bool, kProcessesMax> hidden_{};
 };
 
 }  // namespace holdfast::model
