@@ -3,9 +3,15 @@
 
 #include <algorithm>
 #include <iterator>
+#include <stdexcept>
+#include <utility>
 
+#include <sys/statvfs.h>
+
+#include "bench/crowd.hpp"
 #include "bench/floors.hpp"
 #include "bench/footprint.hpp"
+#include "bench/idle.hpp"
 #include "bench/ours.hpp"
 #include "holdfast/holdfast.h"
 
@@ -18,7 +24,9 @@ constexpr double kMicroseconds = 1e6;
 constexpr double kMillions = 1e-6;
 constexpr std::size_t kRingDefault = 64;
 constexpr std::size_t kBatch = 16;  // a quarter of the ring
+constexpr std::size_t k1MiB = std::size_t{1} << 20;
 constexpr std::size_t k64MiB = std::size_t{64} << 20;
+constexpr std::size_t k1GiB = std::size_t{1} << 30;
 
 std::string suffix(Api api) { return api == Api::kCpp ? "_cpp" : ""; }
 std::string topic_of(const std::string& name) { return "bench/" + name; }
@@ -64,17 +72,104 @@ Case flow_case(Api api, std::string name, const Flow& shape, double goal) {
           .options = {.pairs = 101}};
 }
 
-Case write_case(Api api) {
-  const std::string name = "write_read_64m" + suffix(api);
+// Both processes hold samples of `bytes`, and the lanes keep a few more.
+void need_shared_memory(std::size_t bytes) {
+  struct statvfs status{};
+  constexpr std::uint64_t kNeed = 4;  // samples
+  if (statvfs("/dev/shm", &status) != 0 || std::uint64_t{status.f_frsize} * status.f_bavail < kNeed * bytes)
+    throw std::runtime_error("/dev/shm has less than " + std::to_string(kNeed * bytes >> 20) + " MiB to give");
+}
+
+Case write_case(Api api, const std::string& size, std::size_t bytes) {
+  const std::string name = "write_read_" + size + suffix(api);
   return {.name = name,
           .unit = "GB/s",
-          .floor_name = "memcpy of 64 MiB, warm",
+          .floor_name = "memcpy of as much, warm",
           .direction = Direction::kUp,
           .goal = 0.9,
-          .scale = static_cast<double>(k64MiB) * 1e-9,
-          .floor = [] { return warm_memcpy(k64MiB); },
-          .measured = [=] { return write_in_place(api, topic_of(name), k64MiB); },
-          .options = {.pairs = 31, .count_most = 1}};
+          .scale = static_cast<double>(bytes) * 1e-9,
+          .floor = [=] { return warm_memcpy(bytes); },
+          .measured =
+              [=] {
+                need_shared_memory(bytes);
+                return write_in_place(api, topic_of(name), bytes);
+              },
+          .options = {.pairs = bytes > k64MiB ? 21u : 31u, .count_most = bytes >= k64MiB ? 1u : 1000u}};
+}
+
+// A larger sample beside one of 4 KiB: the size must not matter.
+Case size_case(const std::string& what, const std::string& size, std::uint64_t bytes, bool touched) {
+  const std::string name = "roundtrip_" + what + "_" + size + "_over_4k";
+  return {.name = name,
+          .unit = "ns",
+          .floor_name = "the same with 4 KiB",
+          .direction = Direction::kDown,
+          .goal = 1.15,
+          .scale = kNanoseconds,
+          .floor = [=] { return round_trip(Api::kC, topic_of(name) + "/4k", {.bytes = 4096, .touched = touched}); },
+          .measured =
+              [=] {
+                need_shared_memory(bytes);
+                return round_trip(Api::kC, topic_of(name), {.bytes = bytes, .touched = touched});
+              },
+          .options = {.pairs = 101}};
+}
+
+Case loan_flow_case(const std::string& name, bool lossless, double goal) {
+  return {.name = name,
+          .unit = "M/s",
+          .floor_name = "bare ring of 64, one by one",
+          .direction = Direction::kUp,
+          .goal = goal,
+          .scale = kMillions,
+          .floor = [=] { return bare_ring(kRingDefault, 1); },
+          .measured = [=] { return loan_flow(topic_of(name), 4096, lossless); },
+          .options = {.pairs = 101}};
+}
+
+// One process measures by itself.
+Case alone_case(const std::string& name, const std::string& floor, double goal,
+                std::function<PairResult(CpuPair)> pairs) {
+  Case alone{};
+  alone.name = name;
+  alone.unit = "ns";
+  alone.floor_name = floor;
+  alone.direction = Direction::kDown;
+  alone.goal = goal;
+  alone.scale = kNanoseconds;
+  alone.pairs = std::move(pairs);
+  return alone;
+}
+
+void add_crowd_cases(std::vector<Case>& cases) {
+  cases.push_back(alone_case("scale_topics", "while 10 topics exist", 1.3, beside_topics));
+  cases.push_back(alone_case("scale_round_robin", "random walk over as many lines", 1.5, round_robin));
+  cases.push_back(alone_case("scale_sessions", "without other processes", 1.1, beside_sessions));
+  cases.push_back(alone_case("open_beside_10000", "while 10 topics exist", 1.3, opening_beside_topics));
+  cases.push_back(alone_case("take_release_1g", "take and release of 4 KiB", 1.5, [](CpuPair cpus) {
+    need_shared_memory(k1GiB);
+    return take_and_release(cpus, k1GiB);
+  }));
+  Case many{.name = "wait_many_1000",
+            .unit = "us",
+            .floor_name = "the same with one subscription",
+            .direction = Direction::kDown,
+            .goal = 1.5,
+            .scale = kMicroseconds,
+            .floor = [] { return wait_many(topic_of("wait_many/one"), 1); },
+            .measured = [] { return wait_many(topic_of("wait_many/all"), 1000); },
+            .options = {.pairs = 51, .block_ms = 10, .sleeps = true}};
+  cases.push_back(std::move(many));
+  Case asleep{.name = "fanout_asleep_64",
+              .unit = "us",
+              .floor_name = "a post to each of 64 sleepers",
+              .direction = Direction::kDown,
+              .goal = 1.5,
+              .scale = kMicroseconds,
+              .floor = [] { return wake_semaphores(64); },
+              .measured = [] { return fan_out_asleep(topic_of("fanout_asleep_64"), 64); },
+              .options = {.pairs = 31, .block_ms = 10, .count_most = 20, .sleeps = true}};
+  cases.push_back(std::move(asleep));
 }
 
 Case open_case(Api api) {
@@ -106,20 +201,23 @@ Case fan_out_case(const std::string& name, std::uint64_t bytes, double goal, dou
 }
 
 void add_footprint_cases(std::vector<Case>& cases) {
-  const auto add = [&](const char* what, const char* unit, double limit, double Footprint::* member) {
+  const auto add = [&](const std::string& name, const char* unit, double limit, std::function<double()> count) {
     Case counted{};
-    counted.name = std::string("footprint_") + what;
+    counted.name = name;
     counted.unit = unit;
     counted.floor_name = "limit";
     counted.goal = limit > 0 ? 1 : 0;
-    counted.count = [=] { return footprint_of_topic().*member; };
+    counted.count = std::move(count);
     counted.limit = limit;
     cases.push_back(counted);
   };
-  add("memory", "B", 8192, &Footprint::bytes);
-  add("files", "", 1, &Footprint::files);
-  add("mappings", "", 1, &Footprint::mappings_per_process);
-  add("descriptors", "", 0, &Footprint::descriptors);
+  add("footprint_memory", "B", 8192, [] { return footprint_of_topic().bytes; });
+  add("footprint_files", "", 1, [] { return footprint_of_topic().files; });
+  add("footprint_mappings", "", 1, [] { return footprint_of_topic().mappings_per_process; });
+  add("footprint_descriptors", "", 0, [] { return footprint_of_topic().descriptors; });
+  add("faults_10000_cycles", "", 0, faults_of_warm_cycles);
+  add("idle_switches", "", 0, [] { return idle_broker().switches; });
+  add("idle_resident", "MiB", kIdleResidentMiB, [] { return idle_broker().resident_mib; });
 }
 
 // A floor against itself: how far from 1 the ratio is, and how wide p10 to p90, is the error of the harness.
@@ -157,7 +255,7 @@ std::vector<Case> all_cases() {
     cases.push_back(flow_case(api, "throughput_32_single_dropping", {.lossless = false}, 0.8));
     cases.push_back(flow_case(api, "throughput_32_batch", {.batch = kBatch}, 0.9));
     cases.push_back(flow_case(api, "throughput_32_batch_dropping", {.batch = kBatch, .lossless = false}, 0.8));
-    cases.push_back(write_case(api));
+    cases.push_back(write_case(api, "64m", k64MiB));
   }
   for (const std::uint32_t slots : {32u, 128u, 256u, 1024u}) {
     const std::string name = "throughput_ring_" + std::to_string(slots);
@@ -166,14 +264,30 @@ std::vector<Case> all_cases() {
   }
   cases.push_back(flow_case(Api::kC, "throughput_clock_coarse", {.clock = HF_CLOCK_COARSE}, 0.4));
   cases.push_back(flow_case(Api::kC, "throughput_clock_exact", {.clock = HF_CLOCK_EXACT}, 0.4));
-  cases.push_back(round_trip_case(Api::kC, "roundtrip_large_1m", {.bytes = 1 << 20}, 1.25));
-  cases.push_back(round_trip_case(Api::kC, "roundtrip_large_256m", {.bytes = 1 << 28}, 1.25));
+  for (const bool touched : {false, true}) {
+    const std::string what = touched ? "touched" : "spin";
+    for (const auto& [size, bytes] : {std::pair{"1m", k1MiB}, std::pair{"1g", k1GiB}}) {
+      Case large = round_trip_case(Api::kC, "roundtrip_" + what + "_" + size, {.bytes = bytes, .touched = touched},
+                                   touched ? 1.6 : 1.25);
+      large.measured = [bytes = bytes, make = large.measured] {
+        need_shared_memory(bytes);
+        return make();
+      };
+      cases.push_back(std::move(large));
+      cases.push_back(size_case(what, size, bytes, touched));
+    }
+  }
+  cases.push_back(write_case(Api::kC, "1m", k1MiB));
+  cases.push_back(write_case(Api::kC, "1g", k1GiB));
+  cases.push_back(loan_flow_case("throughput_4k_lossless", true, 0.25));
+  cases.push_back(loan_flow_case("throughput_4k_dropping", false, 0.1));
   cases.push_back(round_trip_case(Api::kC, "roundtrip_lossless_32", {.lossless = true}, 1.15));
   cases.push_back(round_trip_case(Api::kC, "roundtrip_lossless_4k", {.bytes = 4096, .lossless = true}, 1.25));
   cases.push_back(open_case(Api::kC));
   cases.push_back(open_case(Api::kCpp));
   cases.push_back(fan_out_case("fanout_inline_64", 32, 1.2, 0, 50));
   cases.push_back(fan_out_case("fanout_4k_64", 4096, 1, 40, std::nullopt));
+  add_crowd_cases(cases);
   add_footprint_cases(cases);
   add_null_cases(cases);
   return cases;

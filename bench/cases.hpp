@@ -30,6 +30,8 @@ struct Case {
   PairOptions options{};
   double allowance = 0;          // kDown: the goal is this much more, in units
   std::optional<double> most{};  // kDown: and the value itself at most this, in units
+  // Where one process measures by itself: in place of floor and measured.
+  std::function<PairResult(CpuPair)> pairs{};
   // Where nothing is timed: counts something instead, against the number `limit`.
   std::function<double()> count{};
   double limit = 0;

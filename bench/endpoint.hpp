@@ -63,6 +63,13 @@ class CEndpoint {
     must("hf_subscriber_open", hf_subscriber_open(client_, topic.c_str(), &options, &subscriber_));
   }
 
+  // Closed with the client.
+  hf_subscriber* one_more_subscriber(const std::string& topic) {
+    hf_subscriber* subscriber = nullptr;
+    must("hf_subscriber_open", hf_subscriber_open(client_, topic.c_str(), nullptr, &subscriber));
+    return subscriber;
+  }
+
   void wait_for_subscriber(std::int64_t count = 1) {
     must("hf_publisher_wait_for_subscribers", hf_publisher_wait_for_subscribers(publisher_, count, kOpenTimeoutNs));
   }
@@ -92,6 +99,22 @@ class CEndpoint {
     must("hf_publisher_loan", hf_publisher_loan(publisher_, bytes, 0, 0, &loan));
     write(hf_loan_data(&loan));
     must("hf_loan_publish", hf_loan_publish(&loan, 0));
+  }
+
+  // The same. False: no memory or no room, because the subscriber has not kept up.
+  template <class Write>
+  bool try_publish_in_place(std::uint64_t bytes, Write&& write) {
+    hf_loan loan;
+    const int loaned = hf_publisher_loan(publisher_, bytes, 0, 0, &loan);
+    if (loaned == HF_E_EXHAUSTED) return false;
+    must("hf_publisher_loan", loaned);
+    write(hf_loan_data(&loan));
+    const int result = hf_loan_publish(&loan, 0);
+    if (result == HF_OK) [[likely]]
+      return true;
+    if (result != HF_FULL) fail("hf_loan_publish", result);
+    hf_loan_drop(&loan);
+    return false;
   }
 
   // HF_OK, HF_EMPTY or HF_LAPPED.

@@ -4,11 +4,15 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstring>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include <semaphore.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -198,6 +202,61 @@ class BareRing : public Workload {
   std::uint64_t limit_ = mask_ + 1;
 };
 
+// The sleepers are children of the lead, and die with it.
+class WakeSemaphores : public Workload {
+ public:
+  explicit WakeSemaphores(std::uint32_t sleepers) : sleepers_(sleepers), bells_(sleepers) {
+    for (std::uint32_t i = 0; i < sleepers_; ++i) check(sem_init(&bells_[i].semaphore, 1, 0), "sem_init");
+  }
+
+  void open(Role role) override {
+    if (role == Role::kFollow) return;
+    for (std::uint32_t i = 0; i < sleepers_; ++i) start_sleeper(bells_[i].semaphore);
+  }
+
+  std::uint64_t run(Role role, std::uint64_t count) override {
+    if (role == Role::kFollow) return count;
+    const auto start = std::chrono::steady_clock::now();
+    std::chrono::nanoseconds posting{};
+    for (std::uint64_t i = 0; i < count; ++i) {
+      Settle::wait();
+      const auto before = std::chrono::steady_clock::now();
+      for (std::uint32_t k = 0; k < sleepers_; ++k) sem_post(&bells_[k].semaphore);
+      posting += std::chrono::steady_clock::now() - before;
+      ++rounds_;
+      while (woken_->value.load(kRelaxed) != rounds_ * sleepers_)
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    uncounted_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start - posting).count() /
+                 static_cast<double>(count);
+    return count;
+  }
+
+  double uncounted_seconds() const override { return uncounted_; }
+
+ private:
+  struct alignas(128) Bell {
+    sem_t semaphore;
+  };
+
+  void start_sleeper(sem_t& semaphore) {
+    const pid_t child = fork();
+    check(child < 0 ? -1 : 0, "fork");
+    if (child > 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (true) {
+      sleep_on(semaphore);
+      woken_->value.fetch_add(1, kRelaxed);
+    }
+  }
+
+  std::uint32_t sleepers_;
+  SharedMemory<Bell> bells_;
+  SharedMemory<Line> woken_;
+  std::uint64_t rounds_ = 0;
+  double uncounted_ = 0;
+};
+
 class WarmMemcpy : public Workload {
  public:
   explicit WarmMemcpy(std::size_t bytes) : bytes_(bytes), target_(bytes) {}
@@ -252,5 +311,6 @@ std::unique_ptr<Workload> bare_ring(std::size_t slots, std::size_t batch) {
   return std::make_unique<BareRing>(slots, batch);
 }
 std::unique_ptr<Workload> warm_memcpy(std::size_t bytes) { return std::make_unique<WarmMemcpy>(bytes); }
+std::unique_ptr<Workload> wake_semaphores(std::uint32_t sleepers) { return std::make_unique<WakeSemaphores>(sleepers); }
 
 }  // namespace holdfast::bench

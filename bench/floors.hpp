@@ -27,4 +27,7 @@ std::unique_ptr<Workload> bare_ring(std::size_t slots, std::size_t batch);
 // memcpy() of `bytes` into shared memory that was written before; the other side looks at both ends of it.
 std::unique_ptr<Workload> warm_memcpy(std::size_t bytes);
 
+// One post to each of `sleepers` processes, all of them asleep on a semaphore of their own.
+std::unique_ptr<Workload> wake_semaphores(std::uint32_t sleepers);
+
 }  // namespace holdfast::bench

@@ -24,6 +24,8 @@ Outcome run_case(const Case& chosen, const Circumstances& circumstances) {
   try {
     if (chosen.count) {
       outcome.count = chosen.count();
+    } else if (circumstances.cpus && chosen.pairs) {
+      outcome.pairs = chosen.pairs(*circumstances.cpus);
     } else if (circumstances.cpus) {
       const auto floor = chosen.floor();
       const auto measured = chosen.measured();

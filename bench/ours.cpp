@@ -10,6 +10,7 @@
 #include <cstring>
 #include <exception>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -213,6 +214,120 @@ class FlowOf : public Workload {
   std::uint64_t position_ = 0;
 };
 
+class LoanFlow : public Workload {
+ public:
+  LoanFlow(std::string topic, std::uint64_t bytes, bool lossless)
+      : topic_(std::move(topic)),
+        bytes_(bytes),
+        lossless_(lossless) {}
+
+  void open(Role role) override {
+    endpoint_.connect();
+    if (role == Role::kLead) {
+      endpoint_.publish_to(topic_, {});
+      endpoint_.wait_for_subscriber();
+    } else {
+      endpoint_.subscribe_to(topic_, {.lossless = lossless_});
+    }
+  }
+
+  std::uint64_t run(Role role, std::uint64_t count) override {
+    const std::uint64_t end = position_ + count;
+    if (role == Role::kLead) {
+      for (; position_ < end; ++position_) publish();
+      return count;
+    }
+    return take_until(end);
+  }
+
+ private:
+  void publish() {
+    const auto write = [this](void* data) {
+      std::memset(data, static_cast<int>(position_ & 0xff), kTouchedBytes);
+      std::memcpy(data, &position_, sizeof position_);
+    };
+    while (!endpoint_.try_publish_in_place(bytes_, write)) pause();
+  }
+
+  std::uint64_t take_until(std::uint64_t end) {
+    std::uint64_t taken = 0;
+    while (position_ < end) {
+      const int result = endpoint_.take(sample_);
+      if (result == HF_EMPTY) {
+        pause();
+      } else if (result == HF_LAPPED) {
+        require(!lossless_, "a lossless subscriber missed samples");
+        position_ += CEndpoint::missed(sample_);
+      } else {
+        std::uint64_t position = 0;
+        std::memcpy(&position, CEndpoint::data(sample_), sizeof position);
+        require(position == position_, "a sample has the wrong content");
+        CEndpoint::release(sample_);
+        ++position_;
+        ++taken;
+      }
+    }
+    return taken;
+  }
+
+  std::string topic_;
+  std::uint64_t bytes_;
+  bool lossless_;
+  CEndpoint endpoint_;
+  CEndpoint::Sample sample_{};
+  std::uint64_t position_ = 0;
+};
+
+class WaitMany : public Workload {
+ public:
+  WaitMany(std::string topic, std::uint32_t subscriptions) : topic_(std::move(topic)), subscriptions_(subscriptions) {}
+
+  void open(Role role) override {
+    endpoint_.connect();
+    if (role == Role::kLead) {
+      endpoint_.publish_to(topic_ + "/there/0", {});
+      endpoint_.subscribe_to(topic_ + "/back", {});
+    } else {
+      endpoint_.publish_to(topic_ + "/back", {});
+      for (std::uint32_t i = 0; i < subscriptions_; ++i)
+        waited_for_.push_back(endpoint_.one_more_subscriber(topic_ + "/there/" + std::to_string(i)));
+    }
+    endpoint_.wait_for_subscriber();
+  }
+
+  std::uint64_t run(Role role, std::uint64_t count) override {
+    for (const std::uint64_t end = position_ + count; position_ < end; ++position_) {
+      if (role == Role::kLead) {
+        send();
+        require(endpoint_.take_asleep(sample_) == HF_OK, "a sample was missed");
+      } else {
+        std::size_t ready = 0;
+        require(hf_wait(waited_for_.data(), waited_for_.size(), -1, &ready) == HF_OK, "hf_wait");
+        require(hf_take(waited_for_[ready], &sample_) == HF_OK, "a sample was missed");
+        send();
+      }
+      require(CEndpoint::position(sample_) == position_, "a sample has the wrong position");
+    }
+    return count;
+  }
+
+  double uncounted_seconds() const override { return Settle::seconds_per_round_trip(); }
+
+ private:
+  void send() {
+    Settle::wait();
+    const Message message = Message::of(position_);
+    require(endpoint_.publish(&message, sizeof message), "the ring is full");
+  }
+
+  std::string topic_;
+  std::uint32_t subscriptions_;
+  CEndpoint endpoint_;
+  std::vector<hf_subscriber*> waited_for_;
+  CEndpoint::Sample sample_{};
+  std::uint64_t position_ = 0;
+};
+
 template <class Endpoint>
 class WriteInPlace : public Workload {
  public:
@@ -390,6 +505,78 @@ class FanOut : public Workload {
   std::uint64_t position_ = 0;
 };
 
+// The subscribers' processes are children of the lead, and die with it.
+class FanOutAsleep : public Workload {
+ public:
+  FanOutAsleep(std::string topic, std::uint32_t subscribers) : topic_(std::move(topic)), subscribers_(subscribers) {
+    require(sem_init(&shared_->attached, 1, 0) == 0, "sem_init");
+  }
+
+  void open(Role role) override {
+    if (role == Role::kFollow) return;
+    for (std::uint32_t i = 0; i < subscribers_; ++i) start_subscriber();
+    endpoint_.connect();
+    endpoint_.publish_to(topic_, {});
+    endpoint_.wait_for_subscriber(subscribers_);
+    for (std::uint32_t i = 0; i < subscribers_; ++i)
+      while (sem_wait(&shared_->attached) != 0) require(errno == EINTR, "sem_wait");
+    require(shared_->failed.load() == 0, "a subscriber's process failed");
+  }
+
+  std::uint64_t run(Role role, std::uint64_t count) override {
+    if (role == Role::kFollow) return count;
+    const auto start = std::chrono::steady_clock::now();
+    std::chrono::nanoseconds publishing{};
+    for (std::uint64_t i = 0; i < count; ++i) {
+      Settle::wait();
+      const Message message = Message::of(position_++);
+      const auto before = std::chrono::steady_clock::now();
+      require(endpoint_.publish(&message, sizeof message), "the ring is full");
+      publishing += std::chrono::steady_clock::now() - before;
+      while (shared_->taken.load(std::memory_order_relaxed) != position_ * subscribers_)
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+    uncounted_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start - publishing).count() /
+                 static_cast<double>(count);
+    return count;
+  }
+
+  double uncounted_seconds() const override { return uncounted_; }
+
+ private:
+  struct Shared {
+    sem_t attached;
+    std::atomic<std::uint32_t> failed;
+    alignas(128) std::atomic<std::uint64_t> taken;
+  };
+
+  void start_subscriber() {
+    const pid_t child = fork();
+    require(child >= 0, "fork");
+    if (child > 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    try {
+      CEndpoint endpoint;
+      endpoint.connect();
+      endpoint.subscribe_to(topic_, {});
+      sem_post(&shared_->attached);
+      CEndpoint::Sample sample{};
+      while (endpoint.take_asleep(sample) == HF_OK) shared_->taken.fetch_add(1, std::memory_order_relaxed);
+    } catch (const std::exception&) {
+      shared_->failed.store(1);
+      sem_post(&shared_->attached);
+    }
+    _exit(1);
+  }
+
+  std::string topic_;
+  std::uint32_t subscribers_;
+  CEndpoint endpoint_;
+  SharedMemory<Shared> shared_;
+  std::uint64_t position_ = 0;
+  double uncounted_ = 0;
+};
+
 template <template <class> class Kind, class... Arguments>
 std::unique_ptr<Workload> make(Api api, Arguments&&... arguments) {
   if (api == Api::kC) return std::make_unique<Kind<CEndpoint>>(std::forward<Arguments>(arguments)...);
@@ -408,6 +595,15 @@ std::unique_ptr<Workload> write_in_place(Api api, const std::string& topic, std:
   return make<WriteInPlace>(api, topic, bytes);
 }
 
+std::unique_ptr<Workload> loan_flow(const std::string& topic, std::uint64_t bytes, bool lossless) {
+  return std::make_unique<LoanFlow>(topic, bytes, lossless);
+}
+std::unique_ptr<Workload> wait_many(const std::string& topic, std::uint32_t subscriptions) {
+  return std::make_unique<WaitMany>(topic, subscriptions);
+}
+std::unique_ptr<Workload> fan_out_asleep(const std::string& topic, std::uint32_t subscribers) {
+  return std::make_unique<FanOutAsleep>(topic, subscribers);
+}
 std::unique_ptr<Workload> opening(Api api, const std::string& topic) { return make<Opening>(api, topic); }
 std::unique_ptr<Workload> fan_out(Api api, const std::string& topic, std::uint64_t bytes, std::uint32_t subscribers) {
   return make<FanOut>(api, topic, bytes, subscribers);

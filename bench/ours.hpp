@@ -33,6 +33,16 @@ struct Flow {
 };
 std::unique_ptr<Workload> flow(Api api, const std::string& topic, const Flow& flow);
 
+// The same with loans of `bytes`, of which the first line is written and read, one by one. One operation is one sample taken.
+std::unique_ptr<Workload> loan_flow(const std::string& topic, std::uint64_t bytes, bool lossless);
+
+// A round trip of 32 bytes, both sides asleep; the follower sleeps on `subscriptions` topics, of which one is busy.
+std::unique_ptr<Workload> wait_many(const std::string& topic, std::uint32_t subscriptions);
+
+// One publish of 32 bytes to `subscribers` drop-oldest subscribers in as many processes, all asleep on it. What they do with
+// it is not counted.
+std::unique_ptr<Workload> fan_out_asleep(const std::string& topic, std::uint32_t subscribers);
+
 // A loan of `bytes` is filled by memcpy() and published; the other side takes it and looks at both ends of it.
 std::unique_ptr<Workload> write_in_place(Api api, const std::string& topic, std::size_t bytes);
 

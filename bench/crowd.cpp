@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT
+#include "bench/crowd.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <semaphore.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/endpoint.hpp"
+#include "bench/shared_memory.hpp"
+
+namespace holdfast::bench {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint32_t kPairs = 25;
+constexpr std::uint64_t kBlock = 20'000;
+// Both sides of 10 000 topics in one process, each mapping reserving this much: less than the 128 TiB that x86-64 has.
+constexpr std::uint64_t kLaneBytesMax = std::uint64_t{4} << 30;
+
+struct Results {
+  std::uint32_t count;
+  std::array<BlockPair, kPairs> pairs;
+  char failure[512];
+};
+
+template <class Work>
+double seconds_per(std::uint64_t count, Work&& work) {
+  const auto start = Clock::now();
+  for (std::uint64_t i = 0; i < count; ++i) work();
+  return std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(count);
+}
+
+// Runs `measure(results)` in a child that is bound to the first CPU.
+template <class Measure>
+PairResult in_child(CpuPair cpus, Measure&& measure) {
+  const SharedMemory<Results> results;
+  const pid_t child = fork();
+  if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    try {
+      take_cpu(cpus.first);
+      measure(*results);
+      _exit(0);
+    } catch (const std::exception& error) {
+      std::snprintf(results->failure, sizeof results->failure, "%s", error.what());
+      _exit(1);
+    }
+  }
+  int status = 0;
+  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  PairResult result;
+  if (child < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    result.reason = results->failure[0] != '\0' ? results->failure : "the measuring process died";
+  else
+    result.pairs.assign(results->pairs.begin(), results->pairs.begin() + results->count);
+  return result;
+}
+
+// One topic with its publisher and its subscriber, in one process.
+class Pair {
+ public:
+  Pair(hf_client* client, const std::string& topic, int delivery = HF_DROP_OLDEST) {
+    hf_publisher_options shape{};
+    shape.struct_size = sizeof shape;
+    shape.bytes_max = kLaneBytesMax;
+    hf_subscriber_options options{};
+    options.struct_size = sizeof options;
+    options.delivery = delivery;
+    check("hf_publisher_open", hf_publisher_open(client, topic.c_str(), &shape, &publisher_));
+    check("hf_subscriber_open", hf_subscriber_open(client, topic.c_str(), &options, &subscriber_));
+  }
+  Pair(const Pair&) = delete;
+  Pair& operator=(const Pair&) = delete;
+  ~Pair() {
+    hf_subscriber_close(subscriber_);
+    hf_publisher_close(publisher_);
+  }
+
+  void publish_and_take() {
+    alignas(32) const std::uint64_t payload[4] = {position_, position_, position_, position_};
+    check("hf_publish", hf_publish(publisher_, payload, sizeof payload, 0));
+    hf_view view;
+    check("hf_take", hf_take(subscriber_, &view));
+    require(view.position == position_++, "a sample has the wrong position");
+    hf_view_release(&view);
+  }
+
+  void publish_untouched(std::uint64_t bytes) {
+    hf_loan loan;
+    check("hf_publisher_loan", hf_publisher_loan(publisher_, bytes, 0, 0, &loan));
+    check("hf_loan_publish", hf_loan_publish(&loan, 0));
+  }
+  void publish_written(std::uint64_t bytes) {
+    hf_loan loan;
+    check("hf_publisher_loan", hf_publisher_loan(publisher_, bytes, 0, 0, &loan));
+    std::memset(hf_loan_data(&loan), 1, bytes);
+    check("hf_loan_publish", hf_loan_publish(&loan, 0));
+  }
+  void take_and_release() {
+    hf_view view;
+    check("hf_take", hf_take(subscriber_, &view));
+    hf_view_release(&view);
+  }
+
+ private:
+  static void check(const char* call, int result) {
+    if (result != HF_OK) [[unlikely]]
+      fail(call, result);
+  }
+
+  hf_publisher* publisher_ = nullptr;
+  hf_subscriber* subscriber_ = nullptr;
+  std::uint64_t position_ = 0;
+};
+
+struct CloseClient {
+  void operator()(hf_client* client) const { hf_client_close(client); }
+};
+using ClientHandle = std::unique_ptr<hf_client, CloseClient>;
+
+ClientHandle open_client() {
+  hf_client* client = nullptr;
+  if (const int opened = hf_client_open(nullptr, &client); opened != HF_OK) fail("hf_client_open", opened);
+  return ClientHandle(client);
+}
+
+// Topics that are there and do nothing.
+class Topics {
+ public:
+  explicit Topics(hf_client* client) : client_(client) {}
+
+  void become(std::uint32_t count) {
+    while (pairs_.size() > count) pairs_.pop_back();
+    while (pairs_.size() < count)
+      pairs_.push_back(std::make_unique<Pair>(client_, "bench/crowd/" + std::to_string(pairs_.size())));
+  }
+  Pair& operator[](std::size_t index) { return *pairs_[index]; }
+
+ private:
+  hf_client* client_;
+  std::vector<std::unique_ptr<Pair>> pairs_;
+};
+
+// Few and many in turn, a few blocks of each: to open and close them takes much longer than the blocks. `operation` runs
+// a while before, so that it is warm.
+template <class Operation>
+void with_few_and_many(Results& results, std::uint64_t block, Operation&& operation) {
+  constexpr std::uint32_t kTurns = 5;
+  const ClientHandle client = open_client();
+  Topics others(client.get());
+  const auto blocks = [&](std::uint32_t topics, double BlockPair::* member) {
+    others.become(topics - 1);
+    (void)seconds_per(block, operation);
+    for (std::uint32_t i = 0; i < kPairs / kTurns; ++i)
+      results.pairs[results.count + i].*member = seconds_per(block, operation);
+  };
+  for (std::uint32_t turn = 0; turn < kTurns; ++turn) {
+    blocks(kFewTopics, &BlockPair::floor);
+    blocks(kManyTopics, &BlockPair::measured);
+    results.count += kPairs / kTurns;
+  }
+}
+
+// The child of the measuring process that sleeps on a topic of its own.
+[[noreturn]] void sleep_attached(std::uint32_t index, sem_t& attached, std::atomic<std::uint32_t>& failed) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  try {
+    CEndpoint endpoint;
+    endpoint.connect();
+    endpoint.subscribe_to("bench/asleep/" + std::to_string(index), {});
+    sem_post(&attached);
+    CEndpoint::Sample sample{};
+    (void)endpoint.take_asleep(sample);
+  } catch (const std::exception&) {
+    failed.fetch_add(1);
+    sem_post(&attached);
+  }
+  _exit(1);
+}
+
+class Sleepers {
+ public:
+  explicit Sleepers(std::uint32_t count) {
+    require(sem_init(&shared_->attached, 1, 0) == 0, "sem_init");
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const pid_t child = fork();
+      require(child >= 0, "fork");
+      if (child == 0) sleep_attached(i, shared_->attached, shared_->failed);
+      children_.push_back(child);
+    }
+    for (std::uint32_t i = 0; i < count; ++i)
+      while (sem_wait(&shared_->attached) != 0) require(errno == EINTR, "sem_wait");
+    require(shared_->failed.load() == 0, "a sleeping process could not attach");
+  }
+  Sleepers(const Sleepers&) = delete;
+  Sleepers& operator=(const Sleepers&) = delete;
+  ~Sleepers() {
+    for (const pid_t child : children_) kill(child, SIGKILL);
+    for (const pid_t child : children_) (void)waitpid(child, nullptr, 0);
+  }
+
+ private:
+  struct Shared {
+    sem_t attached;
+    std::atomic<std::uint32_t> failed;
+  };
+  SharedMemory<Shared> shared_;
+  std::vector<pid_t> children_;
+};
+
+// A ring of cache lines in random order: each holds the index of the next.
+class Walk {
+ public:
+  explicit Walk(std::size_t lines) : lines_(lines) {
+    std::vector<std::uint32_t> order(lines);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937(1));
+    for (std::size_t i = 0; i < lines; ++i) lines_[order[i]].next = order[(i + 1) % lines];
+  }
+
+  void step(std::uint32_t count) {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      CacheLine& line = lines_[at_];
+      ++line.visits;
+      at_ = line.next;
+    }
+  }
+
+ private:
+  struct alignas(64) CacheLine {
+    std::uint32_t next;
+    std::uint32_t visits;
+  };
+  std::vector<CacheLine> lines_;
+  std::uint32_t at_ = 0;
+};
+
+}  // namespace
+
+PairResult beside_topics(CpuPair cpus) {
+  return in_child(cpus, [](Results& results) {
+    const ClientHandle client = open_client();
+    Pair pair(client.get(), "bench/crowd/one");
+    with_few_and_many(results, kBlock, [&] { pair.publish_and_take(); });
+  });
+}
+
+PairResult beside_sessions(CpuPair cpus) {
+  return in_child(cpus, [](Results& results) {
+    const ClientHandle client = open_client();
+    Pair pair(client.get(), "bench/crowd/awake");
+    const auto block = [&] { return seconds_per(kBlock, [&] { pair.publish_and_take(); }); };
+    (void)block();
+    for (BlockPair& one : results.pairs) one.floor = block();
+    const Sleepers sleepers(kManySessions);
+    (void)block();
+    for (BlockPair& one : results.pairs) one.measured = block();
+    results.count = kPairs;
+  });
+}
+
+PairResult round_robin(CpuPair cpus) {
+  return in_child(cpus, [](Results& results) {
+    const ClientHandle client = open_client();
+    Topics topics(client.get());
+    topics.become(kManyTopics);
+    Walk walk(std::size_t{kManyTopics} * kLinesPerTopic);
+    std::size_t next = 0;
+    const auto one = [&] { topics[next++ % kManyTopics].publish_and_take(); };
+    const auto floor = [&] { walk.step(kLinesPerTopic); };
+    (void)seconds_per(2 * kManyTopics, one);
+    (void)seconds_per(2 * kManyTopics, floor);
+    for (BlockPair& pair : results.pairs) {
+      pair.floor = seconds_per(kManyTopics, floor);
+      pair.measured = seconds_per(kManyTopics, one);
+    }
+    results.count = kPairs;
+  });
+}
+
+PairResult opening_beside_topics(CpuPair cpus) {
+  return in_child(cpus, [](Results& results) {
+    std::uint64_t opened = 0;
+    with_few_and_many(results, 20, [&] {
+      const ClientHandle client = open_client();
+      Pair pair(client.get(), "bench/crowd/opened/" + std::to_string(opened++));
+      pair.publish_and_take();
+    });
+  });
+}
+
+PairResult take_and_release(CpuPair cpus, std::uint64_t bytes) {
+  return in_child(cpus, [bytes](Results& results) {
+    constexpr std::uint32_t kSamples = 3;  // all of them in memory at once
+    constexpr std::uint32_t kRounds = 200;
+    const ClientHandle client = open_client();
+    Pair small(client.get(), "bench/release/4k", HF_LOSSLESS);
+    Pair large(client.get(), "bench/release/large", HF_LOSSLESS);
+    const auto block = [&](Pair& pair, std::uint64_t size) {
+      double seconds = 0;
+      for (std::uint32_t i = 0; i < kRounds; ++i) {
+        for (std::uint32_t k = 0; k < kSamples; ++k) pair.publish_untouched(size);
+        seconds += seconds_per(kSamples, [&] { pair.take_and_release(); });
+      }
+      return seconds / kRounds;
+    };
+    (void)block(small, 4096);
+    (void)block(large, bytes);
+    for (BlockPair& pair : results.pairs) pair = {block(small, 4096), block(large, bytes)};
+    results.count = kPairs;
+  });
+}
+
+double faults_of_warm_cycles() {
+  constexpr std::uint64_t kBytes = 1 << 20;
+  constexpr int kCycles = 10'000;
+  const ClientHandle client = open_client();
+  Pair pair(client.get(), "bench/faults");
+  const auto cycle = [&] {
+    pair.publish_written(kBytes);
+    pair.take_and_release();
+  };
+  const auto faults = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_minflt);
+  };
+  for (int i = 0; i < 200; ++i) cycle();
+  const double before = faults();
+  for (int i = 0; i < kCycles; ++i) cycle();
+  return faults() - before;
+}
+
+}  // namespace holdfast::bench

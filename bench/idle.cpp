@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+#include "bench/idle.hpp"
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "bench/endpoint.hpp"
+
+namespace holdfast::bench {
+
+namespace {
+
+constexpr int kTopics = 1000;
+
+// A number of /proc/PID/status.
+double status_of(const std::string& pid, const std::string& field) {
+  std::ifstream status("/proc/" + pid + "/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(field + ":")) return std::stod(line.substr(field.size() + 1));
+  throw std::runtime_error("/proc/" + pid + "/status does not say " + field);
+}
+
+Idle measure() {
+  const char* pid = std::getenv("HOLDFAST_BENCH_BROKER");
+  if (pid == nullptr) throw std::runtime_error("HOLDFAST_BENCH_BROKER does not name the broker's process");
+  hf_client* client = nullptr;
+  if (const int opened = hf_client_open(nullptr, &client); opened != HF_OK) fail("hf_client_open", opened);
+  for (int i = 0; i < kTopics; ++i) {
+    hf_publisher* publisher = nullptr;
+    const int opened = hf_publisher_open(client, ("bench/idle/" + std::to_string(i)).c_str(), nullptr, &publisher);
+    if (opened != HF_OK) fail("hf_publisher_open", opened);
+  }
+  // What the requests left to do is done when it has not been switched to for a second.
+  double before = -1;
+  while (before != status_of(pid, "voluntary_ctxt_switches")) {
+    before = status_of(pid, "voluntary_ctxt_switches");
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(10));
+  const Idle idle{.switches = status_of(pid, "voluntary_ctxt_switches") - before,
+                  .resident_mib = status_of(pid, "VmRSS") / 1024};
+  hf_client_close(client);
+  return idle;
+}
+
+}  // namespace
+
+const Idle& idle_broker() {
+  static const Idle idle = measure();
+  return idle;
+}
+
+}  // namespace holdfast::bench
