@@ -21,9 +21,10 @@ int fail_errno(const std::string& what) {
   return fail(HF_E_SYSTEM, what + ": " + std::strerror(error) + " (errno " + std::to_string(error) + ")");
 }
 
-// Moved, not copied: a caller may hold the pointer, and a destructor cannot fail for want of memory.
-KeptSentence::KeptSentence() noexcept : sentence_(std::move(t_sentence)) {}
-KeptSentence::~KeptSentence() { t_sentence = std::move(sentence_); }
+// Swapped, not copied: a caller may hold the pointer, and a destructor cannot fail for want of memory. (A move would copy
+// a short string into whatever buffer is there.)
+KeptSentence::KeptSentence() noexcept { sentence_.swap(t_sentence); }
+KeptSentence::~KeptSentence() { t_sentence.swap(sentence_); }
 
 const char* last_failure() { return t_sentence.c_str(); }
 

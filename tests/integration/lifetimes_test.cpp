@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/integration/broker.hpp"
 #include "tests/integration/payload.hpp"
@@ -248,6 +249,7 @@ TEST(Lifetimes, ForkedChildClosesNothingOfItsOwn) {
 
 // In a child that was forked whatever other threads were doing: closes what it inherited, and is a client of its own.
 int close_and_begin_anew(const PrivateBroker& broker, Handles& inherited, bool anew) {
+  ::alarm(30);  // a child that hangs fails the test, and does not outlive it
   hf_publisher_close(inherited.publisher);
   hf_subscriber_close(inherited.subscriber);
   hf_client_close(inherited.client);
