@@ -9,6 +9,8 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -201,48 +203,45 @@ inline bool hf_subscriber::lanes_changed() const {
 
 namespace holdfast::client {
 
-// In two halves: a user who loads 16 bytes at once would wait for two stores of 8 to leave the store buffer.
-[[gnu::always_inline]] inline void store_inline(const std::uint64_t (&words)[4], std::uint8_t (&to)[32]) {
-  using Half = std::uint64_t __attribute__((vector_size(16)));
-  const Half first{words[0], words[1]};
-  const Half second{words[2], words[3]};
-  std::memcpy(to, &first, sizeof first);
-  std::memcpy(to + sizeof first, &second, sizeof second);
+// Two neighbouring words of a view in one store. The way back to the publisher waits for every store before it, and a
+// user who loads 16 bytes at once would wait for two stores of 8 to leave the store buffer.
+template <std::size_t kOffset>
+[[gnu::always_inline]] inline void store_pair(hf_view& view, std::uint64_t first, std::uint64_t second) {
+  using Pair = std::uint64_t __attribute__((vector_size(16)));
+  static_assert(kOffset % sizeof(Pair) == 0 && kOffset + sizeof(Pair) <= sizeof(hf_view));
+  const Pair pair{first, second};
+  std::memcpy(reinterpret_cast<std::uint8_t*>(&view) + kOffset, &pair, sizeof pair);
+}
+
+static_assert(offsetof(hf_view, bytes) == offsetof(hf_view, data) + 8 &&
+              offsetof(hf_view, type) == offsetof(hf_view, attributes) + 12 &&
+              offsetof(hf_view, time_ns) == offsetof(hf_view, position) + 8 &&
+              offsetof(hf_view, turned) == offsetof(hf_view, missed) + 12 &&
+              offsetof(hf_view, lane) == offsetof(hf_view, holder) + 12 && sizeof(void*) == 8 &&
+              std::endian::native == std::endian::little);
+
+[[gnu::always_inline]] inline void fill_view(LaneView& lane, const shm::Taken& taken, const void* data,
+                                             const void* attributes, void* holder, hf_view& view) {
+  store_pair<offsetof(hf_view, data)>(view, reinterpret_cast<std::uintptr_t>(data), taken.payload_bytes);
+  store_pair<offsetof(hf_view, attributes)>(view, reinterpret_cast<std::uintptr_t>(attributes),
+                                            taken.attribute_bytes | std::uint64_t{taken.type} << 32);
+  store_pair<offsetof(hf_view, position)>(view, taken.position, taken.time);
+  store_pair<offsetof(hf_view, missed)>(view, 0, lane.publisher());  // and not turned
+  store_pair<offsetof(hf_view, holder)>(view, reinterpret_cast<std::uintptr_t>(holder),
+                                        taken.chunk | std::uint64_t{lane.lane_number()} << 32);
 }
 
 [[gnu::always_inline]] inline void fill_inline_view(LaneView& lane, const shm::Taken& taken, hf_view& view) {
-  view.data = nullptr;
-  view.bytes = taken.payload_bytes;
-  view.attributes = nullptr;
-  view.attribute_bytes = 0;
-  view.type = taken.type;
-  view.position = taken.position;
-  view.time_ns = taken.time;
-  view.missed = 0;
-  view.publisher = lane.publisher();
-  view.turned = 0;
-  view.holder = nullptr;
-  view.chunk = shm::kNoChunk;
-  view.lane = lane.lane_number();
-  store_inline(taken.words, view.inline_payload);
+  fill_view(lane, taken, nullptr, nullptr, nullptr, view);
+  store_pair<offsetof(hf_view, inline_payload)>(view, taken.words[0], taken.words[1]);
+  store_pair<offsetof(hf_view, inline_payload) + 16>(view, taken.words[2], taken.words[3]);
 }
 
 [[gnu::always_inline]] inline void fill_chunk_view(LaneView& lane, const shm::Taken& taken, hf_view& view) {
   lane.populate_growth();
   const std::uint8_t* payload = lane.base() + taken.offset;
-  view.data = payload;
-  view.bytes = taken.payload_bytes;
-  view.attributes = taken.attribute_bytes != 0 ? payload + shm::attributes_offset(taken.payload_bytes) : nullptr;
-  view.attribute_bytes = taken.attribute_bytes;
-  view.type = taken.type;
-  view.position = taken.position;
-  view.time_ns = taken.time;
-  view.missed = 0;
-  view.publisher = lane.publisher();
-  view.turned = 0;
-  view.holder = &lane;
-  view.chunk = taken.chunk;
-  view.lane = lane.lane_number();
+  fill_view(lane, taken, payload,
+            taken.attribute_bytes != 0 ? payload + shm::attributes_offset(taken.payload_bytes) : nullptr, &lane, view);
   lane.hold();
 }
 

@@ -69,6 +69,13 @@ struct NativeAtomics {
     using Two = std::uint64_t __attribute__((vector_size(16)));
     __asm__ __volatile__("movaps %1, %0" : "=m"(words) : "x"(Two{first, second}));
   }
+  static void load_two(const std::uint64_t (&words)[2], std::uint64_t& first, std::uint64_t& second) {
+    using Two = std::uint64_t __attribute__((vector_size(16)));
+    Two both;
+    __asm__ __volatile__("movaps %1, %0" : "=x"(both) : "m"(words));
+    first = both[0];
+    second = both[1];
+  }
 #endif
 
   template <At kAt, class T>
@@ -170,6 +177,19 @@ inline void store_two(std::uint64_t& first_word, std::uint64_t& second_word, std
   } else {
     A::template store<kFirst>(first_word, first);
     A::template store<kSecond>(second_word, second);
+  }
+}
+
+// Loads two words that are neighbours and 16-byte aligned, each relaxed, in any order.
+template <class A, At kAt>
+inline void load_two(const std::uint64_t& first_word, const std::uint64_t& second_word, std::uint64_t& first,
+                     std::uint64_t& second) {
+  static_assert(site(kAt).access == Access::kLoad && site(kAt).order == Order::kRelaxed);
+  if constexpr (requires(const std::uint64_t(&words)[2]) { A::load_two(words, first, second); }) {
+    A::load_two(reinterpret_cast<const std::uint64_t(&)[2]>(first_word), first, second);
+  } else {
+    first = A::template load<kAt>(first_word);
+    second = A::template load<kAt>(second_word);
   }
 }
 

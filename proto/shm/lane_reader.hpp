@@ -235,9 +235,10 @@ class LaneReader {
   }
 
   [[gnu::always_inline]] static void read_fields(const Slot& slot, std::uint64_t position, Taken& taken) {
-    const std::uint64_t tags = A::template load<At::kTakeField>(slot.tags);
-    taken.time = A::template load<At::kTakeField>(slot.time);
-    for (int i = 0; i < 4; ++i) taken.words[i] = A::template load<At::kTakeField>(slot.words[i]);
+    std::uint64_t tags = 0;
+    load_two<A, At::kTakeField>(slot.tags, slot.time, tags, taken.time);
+    load_two<A, At::kTakeField>(slot.words[0], slot.words[1], taken.words[0], taken.words[1]);
+    load_two<A, At::kTakeField>(slot.words[2], slot.words[3], taken.words[2], taken.words[3]);
     taken.attribute_bytes = static_cast<std::uint32_t>(tags);
     taken.type = static_cast<std::uint32_t>(tags >> 32);
     taken.position = position;
