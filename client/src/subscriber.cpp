@@ -129,7 +129,10 @@ constexpr long kLookAgainSeconds = 1;
 
 // Who spins on the only CPU keeps the publisher from it. A thread that is bound to one of several is another matter:
 // that is how people spin on purpose.
-bool one_cpu() { return ::sysconf(_SC_NPROCESSORS_ONLN) == 1; }
+bool one_cpu() {
+  static const bool one = ::sysconf(_SC_NPROCESSORS_ONLN) == 1;  // a file of the kernel: read once per process
+  return one;
+}
 }  // namespace
 
 // ---- opening ------------------------------------------------------------------------------------------------------

@@ -175,7 +175,9 @@ TEST_F(ControlSocketTest, HalfSentLineIsFinishedBeforeTheNext) {
   ASSERT_FALSE(rest.empty());
   EXPECT_EQ(rest.back()["method"], "after");
   for (const nlohmann::json& line : rest)
-    if (line != rest.back()) EXPECT_EQ(line["params"], large);
+    if (line != rest.back()) {
+      EXPECT_EQ(line["params"], large);
+    }
   answer(rest.back()["id"], {{"of", "after"}});
   EXPECT_EQ(client_.take_late(), HF_OK);
   ASSERT_EQ(late_.size(), 1u);
