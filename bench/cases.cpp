@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 
 #include "bench/crowd.hpp"
+#include "bench/fan_out.hpp"
 #include "bench/floors.hpp"
 #include "bench/footprint.hpp"
 #include "bench/idle.hpp"
@@ -193,8 +194,8 @@ Case fan_out_case(const std::string& name, std::uint64_t bytes, double goal, dou
           .direction = Direction::kDown,
           .goal = goal,
           .scale = kNanoseconds,
-          .floor = [=] { return fan_out(Api::kC, topic_of(name) + "/one", bytes, 1); },
-          .measured = [=] { return fan_out(Api::kC, topic_of(name) + "/all", bytes, 64); },
+          .floor = [=] { return fan_out(topic_of(name) + "/one", bytes, 1); },
+          .measured = [=] { return fan_out(topic_of(name) + "/all", bytes, 64); },
           .options = {.pairs = 51},
           .allowance = allowance,
           .most = most};

@@ -2,7 +2,7 @@
 //
 // The list of results: what each measures, against which floor, and what it should reach.
 //
-// Another system becomes a result by a Workload of its own and a row here, against the same floor as ours.
+// Other systems are in bench/peers, against the same floors as ours.
 #pragma once
 
 #include <functional>

@@ -3,26 +3,18 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cerrno>
 #include <chrono>
-#include <csignal>
-#include <cstdio>
 #include <cstring>
-#include <exception>
 #include <memory>
 #include <numeric>
-#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
-#include <semaphore.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "bench/attendants.hpp"
+#include "bench/child.hpp"
 #include "bench/endpoint.hpp"
 #include "bench/shared_memory.hpp"
 
@@ -40,7 +32,7 @@ constexpr std::uint64_t kLaneBytesMax = std::uint64_t{4} << 30;
 struct Results {
   std::uint32_t count;
   std::array<BlockPair, kPairs> pairs;
-  char failure[512];
+  Failure failure;
 };
 
 template <class Work>
@@ -54,24 +46,13 @@ double seconds_per(std::uint64_t count, Work&& work) {
 template <class Measure>
 PairResult in_child(CpuPair cpus, Measure&& measure) {
   const SharedMemory<Results> results;
-  const pid_t child = fork();
-  if (child == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    try {
-      take_cpu(cpus.first);
-      measure(*results);
-      _exit(0);
-    } catch (const std::exception& error) {
-      std::snprintf(results->failure, sizeof results->failure, "%s", error.what());
-      _exit(1);
-    }
-  }
-  int status = 0;
-  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  const pid_t child = start_child(results->failure, [&] {
+    take_cpu(cpus.first);
+    measure(*results);
+  });
   PairResult result;
-  if (child < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
-    result.reason = results->failure[0] != '\0' ? results->failure : "the measuring process died";
+  if (!reap(child))
+    result.reason = results->failure.empty() ? "the measuring process died" : results->failure.why();
   else
     result.pairs.assign(results->pairs.begin(), results->pairs.begin() + results->count);
   return result;
@@ -87,8 +68,8 @@ class Pair {
     hf_subscriber_options options{};
     options.struct_size = sizeof options;
     options.delivery = delivery;
-    check("hf_publisher_open", hf_publisher_open(client, topic.c_str(), &shape, &publisher_));
-    check("hf_subscriber_open", hf_subscriber_open(client, topic.c_str(), &options, &subscriber_));
+    must("hf_publisher_open", hf_publisher_open(client, topic.c_str(), &shape, &publisher_));
+    must("hf_subscriber_open", hf_subscriber_open(client, topic.c_str(), &options, &subscriber_));
   }
   Pair(const Pair&) = delete;
   Pair& operator=(const Pair&) = delete;
@@ -99,51 +80,35 @@ class Pair {
 
   void publish_and_take() {
     alignas(32) const std::uint64_t payload[4] = {position_, position_, position_, position_};
-    check("hf_publish", hf_publish(publisher_, payload, sizeof payload, 0));
+    must("hf_publish", hf_publish(publisher_, payload, sizeof payload, 0));
     hf_view view;
-    check("hf_take", hf_take(subscriber_, &view));
+    must("hf_take", hf_take(subscriber_, &view));
     require(view.position == position_++, "a sample has the wrong position");
     hf_view_release(&view);
   }
 
   void publish_untouched(std::uint64_t bytes) {
     hf_loan loan;
-    check("hf_publisher_loan", hf_publisher_loan(publisher_, bytes, 0, 0, &loan));
-    check("hf_loan_publish", hf_loan_publish(&loan, 0));
+    must("hf_publisher_loan", hf_publisher_loan(publisher_, bytes, 0, 0, &loan));
+    must("hf_loan_publish", hf_loan_publish(&loan, 0));
   }
   void publish_written(std::uint64_t bytes) {
     hf_loan loan;
-    check("hf_publisher_loan", hf_publisher_loan(publisher_, bytes, 0, 0, &loan));
+    must("hf_publisher_loan", hf_publisher_loan(publisher_, bytes, 0, 0, &loan));
     std::memset(hf_loan_data(&loan), 1, bytes);
-    check("hf_loan_publish", hf_loan_publish(&loan, 0));
+    must("hf_loan_publish", hf_loan_publish(&loan, 0));
   }
   void take_and_release() {
     hf_view view;
-    check("hf_take", hf_take(subscriber_, &view));
+    must("hf_take", hf_take(subscriber_, &view));
     hf_view_release(&view);
   }
 
  private:
-  static void check(const char* call, int result) {
-    if (result != HF_OK) [[unlikely]]
-      fail(call, result);
-  }
-
   hf_publisher* publisher_ = nullptr;
   hf_subscriber* subscriber_ = nullptr;
   std::uint64_t position_ = 0;
 };
-
-struct CloseClient {
-  void operator()(hf_client* client) const { hf_client_close(client); }
-};
-using ClientHandle = std::unique_ptr<hf_client, CloseClient>;
-
-ClientHandle open_client() {
-  hf_client* client = nullptr;
-  if (const int opened = hf_client_open(nullptr, &client); opened != HF_OK) fail("hf_client_open", opened);
-  return ClientHandle(client);
-}
 
 // Topics that are there and do nothing.
 class Topics {
@@ -182,52 +147,15 @@ void with_few_and_many(Results& results, std::uint64_t block, Operation&& operat
   }
 }
 
-// The child of the measuring process that sleeps on a topic of its own.
-[[noreturn]] void sleep_attached(std::uint32_t index, sem_t& attached, std::atomic<std::uint32_t>& failed) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  try {
-    CEndpoint endpoint;
-    endpoint.connect();
-    endpoint.subscribe_to("bench/asleep/" + std::to_string(index), {});
-    sem_post(&attached);
-    CEndpoint::Sample sample{};
-    (void)endpoint.take_asleep(sample);
-  } catch (const std::exception&) {
-    failed.fetch_add(1);
-    sem_post(&attached);
-  }
-  _exit(1);
+// In a process of its own: asleep on a topic of its own. A sample would end it.
+void sleep_attached(std::uint32_t index, Attendants& sleepers) {
+  CEndpoint endpoint;
+  endpoint.connect();
+  endpoint.subscribe_to("bench/asleep/" + std::to_string(index), {});
+  sleepers.arrived();
+  CEndpoint::Sample sample{};
+  (void)endpoint.take_asleep(sample);
 }
-
-class Sleepers {
- public:
-  explicit Sleepers(std::uint32_t count) {
-    require(sem_init(&shared_->attached, 1, 0) == 0, "sem_init");
-    for (std::uint32_t i = 0; i < count; ++i) {
-      const pid_t child = fork();
-      require(child >= 0, "fork");
-      if (child == 0) sleep_attached(i, shared_->attached, shared_->failed);
-      children_.push_back(child);
-    }
-    for (std::uint32_t i = 0; i < count; ++i)
-      while (sem_wait(&shared_->attached) != 0) require(errno == EINTR, "sem_wait");
-    require(shared_->failed.load() == 0, "a sleeping process could not attach");
-  }
-  Sleepers(const Sleepers&) = delete;
-  Sleepers& operator=(const Sleepers&) = delete;
-  ~Sleepers() {
-    for (const pid_t child : children_) kill(child, SIGKILL);
-    for (const pid_t child : children_) (void)waitpid(child, nullptr, 0);
-  }
-
- private:
-  struct Shared {
-    sem_t attached;
-    std::atomic<std::uint32_t> failed;
-  };
-  SharedMemory<Shared> shared_;
-  std::vector<pid_t> children_;
-};
 
 // A ring of cache lines in random order: each holds the index of the next.
 class Walk {
@@ -273,7 +201,9 @@ PairResult beside_sessions(CpuPair cpus) {
     const auto block = [&] { return seconds_per(kBlock, [&] { pair.publish_and_take(); }); };
     (void)block();
     for (BlockPair& one : results.pairs) one.floor = block();
-    const Sleepers sleepers(kManySessions);
+    Attendants sleepers;
+    sleepers.start(kManySessions, [&](std::uint32_t index) { sleep_attached(index, sleepers); });
+    sleepers.await_all();
     (void)block();
     for (BlockPair& one : results.pairs) one.measured = block();
     results.count = kPairs;

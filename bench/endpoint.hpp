@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -33,6 +34,22 @@ inline constexpr std::int64_t kOpenTimeoutNs = 10'000'000'000;
                            (result < 0 ? std::string(": ") + hf_last_error() : std::string()));
 }
 
+inline void must(const char* call, int result) {
+  if (result != HF_OK) [[unlikely]]
+    fail(call, result);
+}
+
+struct CloseClient {
+  void operator()(hf_client* client) const { hf_client_close(client); }
+};
+using ClientHandle = std::unique_ptr<hf_client, CloseClient>;
+
+inline ClientHandle open_client() {
+  hf_client* client = nullptr;
+  must("hf_client_open", hf_client_open(nullptr, &client));
+  return ClientHandle(client);
+}
+
 class CEndpoint {
  public:
   using Sample = hf_view;
@@ -43,30 +60,29 @@ class CEndpoint {
   ~CEndpoint() {
     hf_subscriber_close(subscriber_);
     hf_publisher_close(publisher_);
-    hf_client_close(client_);
   }
 
-  void connect() { must("hf_client_open", hf_client_open(nullptr, &client_)); }
+  void connect() { client_ = open_client(); }
 
   void publish_to(const std::string& topic, const PublisherShape& shape) {
     hf_publisher_options options{};
     options.struct_size = sizeof options;
     options.ring_slots = shape.ring_slots;
     options.clock = shape.clock;
-    must("hf_publisher_open", hf_publisher_open(client_, topic.c_str(), &options, &publisher_));
+    must("hf_publisher_open", hf_publisher_open(client_.get(), topic.c_str(), &options, &publisher_));
   }
 
   void subscribe_to(const std::string& topic, const Delivery& delivery) {
     hf_subscriber_options options{};
     options.struct_size = sizeof options;
     options.delivery = delivery.lossless ? HF_LOSSLESS : HF_DROP_OLDEST;
-    must("hf_subscriber_open", hf_subscriber_open(client_, topic.c_str(), &options, &subscriber_));
+    must("hf_subscriber_open", hf_subscriber_open(client_.get(), topic.c_str(), &options, &subscriber_));
   }
 
   // Closed with the client.
   hf_subscriber* one_more_subscriber(const std::string& topic) {
     hf_subscriber* subscriber = nullptr;
-    must("hf_subscriber_open", hf_subscriber_open(client_, topic.c_str(), nullptr, &subscriber));
+    must("hf_subscriber_open", hf_subscriber_open(client_.get(), topic.c_str(), nullptr, &subscriber));
     return subscriber;
   }
 
@@ -134,17 +150,13 @@ class CEndpoint {
   static void release(Sample& sample) { hf_view_release(&sample); }
 
  private:
-  static void must(const char* call, int result) {
-    if (result != HF_OK) [[unlikely]]
-      fail(call, result);
-  }
   static int condition(const char* call, int result) {
     if (result < 0 || result > HF_LAPPED) [[unlikely]]
       fail(call, result);
     return result;
   }
 
-  hf_client* client_ = nullptr;
+  ClientHandle client_;
   hf_publisher* publisher_ = nullptr;
   hf_subscriber* subscriber_ = nullptr;
 };

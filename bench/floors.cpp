@@ -4,19 +4,18 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
-#include <csignal>
 #include <cstring>
 #include <system_error>
-#include <thread>
 #include <vector>
 
 #include <semaphore.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bench/attendants.hpp"
+#include "bench/semaphore.hpp"
 #include "bench/shared_memory.hpp"
+#include "bench/wake_rounds.hpp"
 
 namespace holdfast::bench {
 
@@ -25,10 +24,6 @@ namespace {
 constexpr auto kRelaxed = std::memory_order_relaxed;
 constexpr auto kAcquire = std::memory_order_acquire;
 constexpr auto kRelease = std::memory_order_release;
-
-struct alignas(128) Line {
-  std::atomic<std::uint64_t> value;
-};
 
 // The time of a transfer depends on where a line lives in the cache, so every block uses other lines.
 class CacheLineRoundTrip : public Workload {
@@ -57,11 +52,6 @@ class CacheLineRoundTrip : public Workload {
 
 void check(int result, const char* call) {
   if (result != 0) throw std::system_error(errno, std::generic_category(), call);
-}
-
-void sleep_on(sem_t& semaphore) {
-  while (sem_wait(&semaphore) != 0)
-    if (errno != EINTR) throw std::system_error(errno, std::generic_category(), "sem_wait");
 }
 
 class SemaphoreRoundTrip : public Workload {
@@ -202,59 +192,43 @@ class BareRing : public Workload {
   std::uint64_t limit_ = mask_ + 1;
 };
 
-// The sleepers are children of the lead, and die with it.
 class WakeSemaphores : public Workload {
  public:
-  explicit WakeSemaphores(std::uint32_t sleepers) : sleepers_(sleepers), bells_(sleepers) {
+  explicit WakeSemaphores(std::uint32_t sleepers) : sleepers_(sleepers), bells_(sleepers), rounds_(sleepers) {
     for (std::uint32_t i = 0; i < sleepers_; ++i) check(sem_init(&bells_[i].semaphore, 1, 0), "sem_init");
   }
 
   void open(Role role) override {
     if (role == Role::kFollow) return;
-    for (std::uint32_t i = 0; i < sleepers_; ++i) start_sleeper(bells_[i].semaphore);
+    attendants_.start(sleepers_, [this](std::uint32_t index) {
+      attendants_.arrived();
+      while (true) {
+        sleep_on(bells_[index].semaphore);
+        rounds_.woken();
+      }
+    });
+    attendants_.await_all();
   }
 
   std::uint64_t run(Role role, std::uint64_t count) override {
-    if (role == Role::kFollow) return count;
-    const auto start = std::chrono::steady_clock::now();
-    std::chrono::nanoseconds posting{};
-    for (std::uint64_t i = 0; i < count; ++i) {
-      Settle::wait();
-      const auto before = std::chrono::steady_clock::now();
-      for (std::uint32_t k = 0; k < sleepers_; ++k) sem_post(&bells_[k].semaphore);
-      posting += std::chrono::steady_clock::now() - before;
-      ++rounds_;
-      while (woken_->value.load(kRelaxed) != rounds_ * sleepers_)
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-    uncounted_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start - posting).count() /
-                 static_cast<double>(count);
+    if (role == Role::kLead)
+      rounds_.run(count, [this] {
+        for (std::uint32_t k = 0; k < sleepers_; ++k) sem_post(&bells_[k].semaphore);
+      });
     return count;
   }
 
-  double uncounted_seconds() const override { return uncounted_; }
+  double uncounted_seconds() const override { return rounds_.uncounted_seconds(); }
 
  private:
   struct alignas(128) Bell {
     sem_t semaphore;
   };
 
-  void start_sleeper(sem_t& semaphore) {
-    const pid_t child = fork();
-    check(child < 0 ? -1 : 0, "fork");
-    if (child > 0) return;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    while (true) {
-      sleep_on(semaphore);
-      woken_->value.fetch_add(1, kRelaxed);
-    }
-  }
-
   std::uint32_t sleepers_;
   SharedMemory<Bell> bells_;
-  SharedMemory<Line> woken_;
-  std::uint64_t rounds_ = 0;
-  double uncounted_ = 0;
+  Attendants attendants_;
+  WakeRounds rounds_;
 };
 
 class WarmMemcpy : public Workload {

@@ -4,10 +4,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include <sys/stat.h>
 
@@ -53,25 +51,13 @@ Footprint in_use(const std::string& instance) {
 void add_topic(hf_client* writer, hf_client* reader, const std::string& topic) {
   hf_publisher* publisher = nullptr;
   hf_subscriber* subscriber = nullptr;
-  if (const int opened = hf_publisher_open(writer, topic.c_str(), nullptr, &publisher); opened != HF_OK)
-    fail("hf_publisher_open", opened);
-  if (const int opened = hf_subscriber_open(reader, topic.c_str(), nullptr, &subscriber); opened != HF_OK)
-    fail("hf_subscriber_open", opened);
+  must("hf_publisher_open", hf_publisher_open(writer, topic.c_str(), nullptr, &publisher));
+  must("hf_subscriber_open", hf_subscriber_open(reader, topic.c_str(), nullptr, &subscriber));
   const std::uint64_t payload[4] = {};
-  if (const int sent = hf_publish(publisher, payload, sizeof payload, 0); sent != HF_OK) fail("hf_publish", sent);
+  must("hf_publish", hf_publish(publisher, payload, sizeof payload, 0));
   hf_view view;
-  if (const int taken = hf_take(subscriber, &view); taken != HF_OK) fail("hf_take", taken);
+  must("hf_take", hf_take(subscriber, &view));
   hf_view_release(&view);
-}
-
-struct CloseClient {
-  void operator()(hf_client* client) const { hf_client_close(client); }
-};
-
-std::unique_ptr<hf_client, CloseClient> open_client() {
-  hf_client* client = nullptr;
-  if (const int opened = hf_client_open(nullptr, &client); opened != HF_OK) fail("hf_client_open", opened);
-  return std::unique_ptr<hf_client, CloseClient>(client);
 }
 
 }  // namespace
@@ -79,8 +65,8 @@ std::unique_ptr<hf_client, CloseClient> open_client() {
 Footprint footprint_of_topic() {
   const char* instance = std::getenv("HOLDFAST_INSTANCE");
   if (instance == nullptr) throw std::runtime_error("HOLDFAST_INSTANCE does not say which segments to count");
-  const auto writer = open_client();
-  const auto reader = open_client();
+  const ClientHandle writer = open_client();
+  const ClientHandle reader = open_client();
   add_topic(writer.get(), reader.get(), "bench/footprint/first");
   const Footprint before = in_use(instance);
   for (int i = 0; i < kTopics; ++i) add_topic(writer.get(), reader.get(), "bench/footprint/" + std::to_string(i));

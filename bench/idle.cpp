@@ -27,12 +27,11 @@ double status_of(const std::string& pid, const std::string& field) {
 Idle measure() {
   const char* pid = std::getenv("HOLDFAST_BENCH_BROKER");
   if (pid == nullptr) throw std::runtime_error("HOLDFAST_BENCH_BROKER does not name the broker's process");
-  hf_client* client = nullptr;
-  if (const int opened = hf_client_open(nullptr, &client); opened != HF_OK) fail("hf_client_open", opened);
+  const ClientHandle client = open_client();
   for (int i = 0; i < kTopics; ++i) {
     hf_publisher* publisher = nullptr;
-    const int opened = hf_publisher_open(client, ("bench/idle/" + std::to_string(i)).c_str(), nullptr, &publisher);
-    if (opened != HF_OK) fail("hf_publisher_open", opened);
+    const std::string topic = "bench/idle/" + std::to_string(i);
+    must("hf_publisher_open", hf_publisher_open(client.get(), topic.c_str(), nullptr, &publisher));
   }
   // What the requests left to do is done when it has not been switched to for a second.
   double before = -1;
@@ -41,10 +40,8 @@ Idle measure() {
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
   std::this_thread::sleep_for(std::chrono::seconds(10));
-  const Idle idle{.switches = status_of(pid, "voluntary_ctxt_switches") - before,
-                  .resident_mib = status_of(pid, "VmRSS") / 1024};
-  hf_client_close(client);
-  return idle;
+  return {.switches = status_of(pid, "voluntary_ctxt_switches") - before,
+          .resident_mib = status_of(pid, "VmRSS") / 1024};
 }
 
 }  // namespace

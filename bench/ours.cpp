@@ -4,36 +4,20 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstring>
-#include <exception>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include <semaphore.h>
-#include <sys/prctl.h>
-#include <unistd.h>
-
 #include "bench/endpoint.hpp"
+#include "bench/message.hpp"
+#include "bench/semaphore.hpp"
 #include "bench/shared_memory.hpp"
 
 namespace holdfast::bench {
 
 namespace {
-
-// 32 bytes that name their position. Aligned: stores across a line would have to leave the CPU's store buffer before they
-// can be loaded again.
-struct alignas(32) Message {
-  std::uint64_t words[4];
-
-  static Message of(std::uint64_t position) { return {{position, position + 1, position + 2, position + 3}}; }
-  bool is_of(std::uint64_t position) const { return words[0] + words[1] + words[2] + words[3] == 4 * position + 6; }
-};
-static_assert(sizeof(Message) == 32);
 
 constexpr std::size_t kTouchedBytes = 64;
 
@@ -409,13 +393,11 @@ class WriteInPlace : public Workload {
 template <class Endpoint>
 class Opening : public Workload {
  public:
-  explicit Opening(std::string topic) : topic_(std::move(topic)) {
-    require(sem_init(&*end_of_block_, 1, 0) == 0, "sem_init");
-  }
+  explicit Opening(std::string topic) : topic_(std::move(topic)) {}
 
   std::uint64_t run(Role role, std::uint64_t count) override {
     if (role == Role::kFollow) {
-      while (sem_wait(&*end_of_block_) != 0) require(errno == EINTR, "sem_wait");
+      end_of_block_.wait();
       return count;
     }
     std::chrono::nanoseconds closing{};
@@ -428,7 +410,7 @@ class Opening : public Workload {
       closing += std::chrono::steady_clock::now() - start;
     }
     closing_seconds_ = std::chrono::duration<double>(closing).count() / static_cast<double>(count);
-    sem_post(&*end_of_block_);
+    end_of_block_.post();
     return count;
   }
 
@@ -447,153 +429,9 @@ class Opening : public Workload {
   }
 
   std::string topic_;
-  SharedMemory<sem_t> end_of_block_;
+  Semaphore end_of_block_;
   std::uint64_t opened_ = 0;
   double closing_seconds_ = 0;
-};
-
-// The subscribers' processes are children of the lead, and die with it.
-template <class Endpoint>
-class FanOut : public Workload {
- public:
-  FanOut(std::string topic, std::uint64_t bytes, std::uint32_t subscribers)
-      : topic_(std::move(topic)),
-        bytes_(bytes),
-        subscribers_(subscribers) {
-    require(sem_init(&attached_->semaphore, 1, 0) == 0, "sem_init");
-  }
-
-  void open(Role role) override {
-    if (role == Role::kFollow) return;
-    for (std::uint32_t i = 0; i < subscribers_; ++i) start_subscriber();
-    endpoint_.connect();
-    endpoint_.publish_to(topic_, {});
-    endpoint_.wait_for_subscriber(subscribers_);
-    publish();
-    for (std::uint32_t i = 0; i < subscribers_; ++i)
-      while (sem_wait(&attached_->semaphore) != 0) require(errno == EINTR, "sem_wait");
-    require(attached_->failed.load() == 0, "a subscriber's process failed");
-  }
-
-  std::uint64_t run(Role role, std::uint64_t count) override {
-    if (role == Role::kLead)
-      for (std::uint64_t i = 0; i < count; ++i) publish();
-    return count;
-  }
-
- private:
-  struct Attached {
-    sem_t semaphore;  // posted by every subscriber
-    std::atomic<std::uint32_t> failed;
-  };
-
-  void publish() {
-    const Message message = Message::of(position_++);
-    if (bytes_ <= sizeof message)
-      require(endpoint_.publish(&message, bytes_), "the ring is full");
-    else
-      endpoint_.publish_in_place(bytes_, [](void*) {});
-  }
-
-  void start_subscriber() {
-    const pid_t child = fork();
-    require(child >= 0, "fork");
-    if (child > 0) return;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    try {
-      Endpoint endpoint;
-      endpoint.connect();
-      endpoint.subscribe_to(topic_, {});
-      typename Endpoint::Sample sample{};
-      require(endpoint.take_asleep(sample) == HF_OK, "the first sample did not come");
-      Endpoint::release(sample);
-      sem_post(&attached_->semaphore);
-      while (true) ::pause();
-    } catch (const std::exception&) {
-      attached_->failed.store(1);
-      sem_post(&attached_->semaphore);
-      _exit(1);
-    }
-  }
-
-  std::string topic_;
-  std::uint64_t bytes_;
-  std::uint32_t subscribers_;
-  Endpoint endpoint_;
-  SharedMemory<Attached> attached_;
-  std::uint64_t position_ = 0;
-};
-
-// The subscribers' processes are children of the lead, and die with it.
-class FanOutAsleep : public Workload {
- public:
-  FanOutAsleep(std::string topic, std::uint32_t subscribers) : topic_(std::move(topic)), subscribers_(subscribers) {
-    require(sem_init(&shared_->attached, 1, 0) == 0, "sem_init");
-  }
-
-  void open(Role role) override {
-    if (role == Role::kFollow) return;
-    for (std::uint32_t i = 0; i < subscribers_; ++i) start_subscriber();
-    endpoint_.connect();
-    endpoint_.publish_to(topic_, {});
-    endpoint_.wait_for_subscriber(subscribers_);
-    for (std::uint32_t i = 0; i < subscribers_; ++i)
-      while (sem_wait(&shared_->attached) != 0) require(errno == EINTR, "sem_wait");
-    require(shared_->failed.load() == 0, "a subscriber's process failed");
-  }
-
-  std::uint64_t run(Role role, std::uint64_t count) override {
-    if (role == Role::kFollow) return count;
-    const auto start = std::chrono::steady_clock::now();
-    std::chrono::nanoseconds publishing{};
-    for (std::uint64_t i = 0; i < count; ++i) {
-      Settle::wait();
-      const Message message = Message::of(position_++);
-      const auto before = std::chrono::steady_clock::now();
-      require(endpoint_.publish(&message, sizeof message), "the ring is full");
-      publishing += std::chrono::steady_clock::now() - before;
-      while (shared_->taken.load(std::memory_order_relaxed) != position_ * subscribers_)
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-    uncounted_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start - publishing).count() /
-                 static_cast<double>(count);
-    return count;
-  }
-
-  double uncounted_seconds() const override { return uncounted_; }
-
- private:
-  struct Shared {
-    sem_t attached;
-    std::atomic<std::uint32_t> failed;
-    alignas(128) std::atomic<std::uint64_t> taken;
-  };
-
-  void start_subscriber() {
-    const pid_t child = fork();
-    require(child >= 0, "fork");
-    if (child > 0) return;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    try {
-      CEndpoint endpoint;
-      endpoint.connect();
-      endpoint.subscribe_to(topic_, {});
-      sem_post(&shared_->attached);
-      CEndpoint::Sample sample{};
-      while (endpoint.take_asleep(sample) == HF_OK) shared_->taken.fetch_add(1, std::memory_order_relaxed);
-    } catch (const std::exception&) {
-      shared_->failed.store(1);
-      sem_post(&shared_->attached);
-    }
-    _exit(1);
-  }
-
-  std::string topic_;
-  std::uint32_t subscribers_;
-  CEndpoint endpoint_;
-  SharedMemory<Shared> shared_;
-  std::uint64_t position_ = 0;
-  double uncounted_ = 0;
 };
 
 template <template <class> class Kind, class... Arguments>
@@ -620,12 +458,6 @@ std::unique_ptr<Workload> loan_flow(const std::string& topic, std::uint64_t byte
 std::unique_ptr<Workload> wait_many(const std::string& topic, std::uint32_t subscriptions) {
   return std::make_unique<WaitMany>(topic, subscriptions);
 }
-std::unique_ptr<Workload> fan_out_asleep(const std::string& topic, std::uint32_t subscribers) {
-  return std::make_unique<FanOutAsleep>(topic, subscribers);
-}
 std::unique_ptr<Workload> opening(Api api, const std::string& topic) { return make<Opening>(api, topic); }
-std::unique_ptr<Workload> fan_out(Api api, const std::string& topic, std::uint64_t bytes, std::uint32_t subscribers) {
-  return make<FanOut>(api, topic, bytes, subscribers);
-}
 
 }  // namespace holdfast::bench

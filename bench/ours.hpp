@@ -39,19 +39,11 @@ std::unique_ptr<Workload> loan_flow(const std::string& topic, std::uint64_t byte
 // A round trip of 32 bytes, both sides asleep; the follower sleeps on `subscriptions` topics, of which one is busy.
 std::unique_ptr<Workload> wait_many(const std::string& topic, std::uint32_t subscriptions);
 
-// One publish of 32 bytes to `subscribers` drop-oldest subscribers in as many processes, all asleep on it. What they do with
-// it is not counted.
-std::unique_ptr<Workload> fan_out_asleep(const std::string& topic, std::uint32_t subscribers);
-
 // A loan of `bytes` is filled by memcpy() and published; the other side takes it and looks at both ends of it.
 std::unique_ptr<Workload> write_in_place(Api api, const std::string& topic, std::size_t bytes);
 
 // A client, a publisher and a subscriber are opened, and the first sample goes from one to the other. Closing them is not
 // counted. One operation is all of that; the follower sleeps.
 std::unique_ptr<Workload> opening(Api api, const std::string& topic);
-
-// Publishing `bytes` (up to 32: inline; more: a loan, not touched) to `subscribers` drop-oldest subscribers in as many
-// processes, attached and idle. One operation is one publish; the follower does nothing.
-std::unique_ptr<Workload> fan_out(Api api, const std::string& topic, std::uint64_t bytes, std::uint32_t subscribers);
 
 }  // namespace holdfast::bench

@@ -7,20 +7,14 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdio>
-#include <cstring>
-#include <exception>
 #include <stdexcept>
-#include <system_error>
-#include <thread>
 
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/child.hpp"
+#include "bench/semaphore.hpp"
 #include "bench/shared_memory.hpp"
 
 namespace holdfast::bench {
@@ -35,16 +29,11 @@ constexpr std::uint32_t kWarmUpPairs = 3;
 constexpr int kDeadlineMs = 120'000;
 constexpr std::uint64_t kOver = ~0ull;  // a count that ends the follower
 
-struct alignas(128) Line {
-  std::atomic<std::uint64_t> value;
-};
-
 // What the two processes and the one that waits for them share.
 struct Control {
   Line block;     // lead: number of the block that begins
   Line ready;     // follower: number of the block that it is in
   Line done;      // follower: number of the block that it has finished
-  Line opened[2];  // both, by role
   alignas(128) std::uint64_t count;  // lead, before `block`: operations, or kOver
   std::uint64_t which;               // lead, before `block`: index of the workload
   alignas(128) std::uint64_t completed;  // follower, before `done`
@@ -52,7 +41,7 @@ struct Control {
   alignas(128) std::uint32_t pair_count;
   std::uint32_t disturbed;
   std::array<BlockPair, kPairsMost> pairs;
-  char failure[512];
+  Failure failure;
 };
 
 void wait_for(const std::atomic<std::uint64_t>& word, std::uint64_t value) {
@@ -164,45 +153,18 @@ void follow(Control& control, std::array<Workload*, 2> workloads) {
   }
 }
 
-void act(Role role, Control& control, std::array<Workload*, 2> workloads, const PairOptions& options) {
+using Opened = std::array<Semaphore, 2>;  // by role: posted by the other side
+
+void act(Role role, Control& control, Opened& opened, std::array<Workload*, 2> workloads, const PairOptions& options) {
   for (Workload* workload : workloads) workload->open(role);
   const auto own = static_cast<std::size_t>(role);
-  control.opened[own].value.store(1, std::memory_order_release);
-  // Asleep: the other side may need the broker, and the broker a CPU.
-  while (control.opened[1 - own].value.load(std::memory_order_acquire) == 0)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  opened[1 - own].post();
+  opened[own].wait();  // asleep: the other side may need the broker, and the broker a CPU
   if (role == Role::kLead)
     Lead(control, workloads, options).run();
   else
     follow(control, workloads);
 }
-
-pid_t start(Role role, int cpu, Control& control, std::array<Workload*, 2> workloads, const PairOptions& options) {
-  const pid_t parent = getpid();
-  const pid_t child = fork();
-  if (child < 0) throw std::system_error(errno, std::generic_category(), "fork");
-  if (child > 0) return child;
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(1);
-  try {
-    take_cpu(cpu);
-    act(role, control, workloads, options);
-    _exit(0);
-  } catch (const std::exception& error) {
-    std::snprintf(control.failure, sizeof control.failure, "%s", error.what());
-    _exit(1);
-  }
-}
-
-// Waits until the child has ended; true if it did so well.
-bool reap(pid_t child) {
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0)
-    if (errno != EINTR) return false;
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
 // Waits for both, ends both when one fails or the time is over. Returns why there is no result, or nothing.
 std::string wait_for_both(std::array<pid_t, 2> children, const Control& control) {
@@ -229,7 +191,7 @@ std::string wait_for_both(std::array<pid_t, 2> children, const Control& control)
   }
   if (late) return "not finished after " + std::to_string(kDeadlineMs / 1000) + " s";
   if (good) return "";
-  return control.failure[0] != '\0' ? control.failure : "a process of the pair died";
+  return control.failure.empty() ? "a process of the pair died" : control.failure.why();
 }
 
 }  // namespace
@@ -237,11 +199,17 @@ std::string wait_for_both(std::array<pid_t, 2> children, const Control& control)
 PairResult run_pairs(Workload& floor, Workload& measured, const PairOptions& options, CpuPair cpus) {
   const SharedMemory<Control> control;
   const std::array<Workload*, 2> workloads{&floor, &measured};
-  std::array<pid_t, 2> children{};
-  children[0] = start(Role::kLead, cpus.first, *control, workloads, options);
-  children[1] = start(Role::kFollow, cpus.second, *control, workloads, options);
+  Opened opened;
+  const auto start = [&](Role role, int cpu) {
+    return start_child(control->failure, [&] {
+      take_cpu(cpu);
+      act(role, *control, opened, workloads, options);
+    });
+  };
+  const pid_t lead = start(Role::kLead, cpus.first);
+  const pid_t follower = start(Role::kFollow, cpus.second);
   PairResult result;
-  result.reason = wait_for_both(children, *control);
+  result.reason = wait_for_both({lead, follower}, *control);
   if (!result.reason.empty()) return result;
   result.pairs.assign(control->pairs.begin(), control->pairs.begin() + control->pair_count);
   result.disturbed = control->disturbed;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// Zeroed memory that both processes of a pair share, faulted in: mapped before the fork, inherited by both.
+// Zeroed memory that the processes of a benchmark share, faulted in: mapped before the fork, inherited by all.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 
 #include <sys/mman.h>
@@ -30,6 +32,11 @@ class SharedMemory {
  private:
   std::size_t bytes_;
   T* data_;
+};
+
+// A word with a cache line for itself, and for the one that is fetched with it.
+struct alignas(128) Line {
+  std::atomic<std::uint64_t> value;
 };
 
 }  // namespace holdfast::bench

@@ -9,9 +9,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/child.hpp"
 #include "bench/peers/byte_stream.hpp"
 #include "bench/shared_memory.hpp"
 
@@ -189,14 +189,10 @@ class ExternalWorkload : public Workload {
   std::uint64_t completed_ = 1;
 };
 
-void see_off(Program& program) {
+// It ends by itself when nobody can tell it anything any more.
+void dismiss(Program& program) {
   program.close_stdin();
-  for (int i = 0; i < kGoodbyeMs / 10; ++i) {
-    if (waitpid(program.pid(), nullptr, WNOHANG) == program.pid()) return;
-    usleep(10'000);
-  }
-  kill(program.pid(), SIGKILL);
-  waitpid(program.pid(), nullptr, 0);
+  see_off(program.pid(), kGoodbyeMs);
 }
 
 }  // namespace
@@ -211,12 +207,12 @@ PeerFootprint external_footprint(const External& external) {
     const PeerFootprint before = in_use_now(process);
     (void)program.block(kFootprintTopics);
     const PeerFootprint after = in_use_now(process);
-    see_off(program);
+    dismiss(program);
     return {.bytes = (after.bytes - before.bytes) / kFootprintTopics,
             .files = (after.files - before.files) / kFootprintTopics,
             .descriptors = (after.descriptors - before.descriptors) / kFootprintTopics};
   } catch (...) {
-    see_off(program);
+    dismiss(program);
     throw;
   }
 }
@@ -225,10 +221,10 @@ Companion::Companion(const std::vector<std::string>& command) : program_(std::ma
   try {
     program_->wait_until_ready();
   } catch (...) {
-    see_off(*program_);
+    dismiss(*program_);
     throw;
   }
 }
-Companion::~Companion() { see_off(*program_); }
+Companion::~Companion() { dismiss(*program_); }
 
 }  // namespace holdfast::bench

@@ -5,17 +5,11 @@
 // whatever came out; 2: usage.
 #include <algorithm>
 #include <cstdio>
-#include <exception>
 #include <string>
 #include <vector>
 
-#include <unistd.h>
-
-#include <CLI/CLI.hpp>
-
-#include "bench/pair.hpp"
 #include "bench/peers/rows.hpp"
-#include "bench/pinning.hpp"
+#include "bench/program.hpp"
 #include "bench/report.hpp"
 
 namespace holdfast::bench {
@@ -26,20 +20,7 @@ using Json = nlohmann::ordered_json;
 constexpr double kAsleepAllowance = 1.1;  // asleep we need not lead: a wake-up costs everybody the same
 
 Json measure_one(const PeerRow& row, const Circumstances& circumstances) {
-  Outcome outcome;
-  try {
-    if (row.measured.count) {
-      outcome.count = row.measured.count();
-    } else if (circumstances.cpus) {
-      const auto floor = row.measured.floor();
-      const auto measured = row.measured.measured();
-      outcome.pairs = run_pairs(*floor, *measured, row.measured.options, *circumstances.cpus);
-    } else {
-      outcome.pairs.reason = "two CPUs are needed, and this process may use one";
-    }
-  } catch (const std::exception& error) {
-    outcome.pairs.reason = error.what();
-  }
+  const Outcome outcome = run_case(row.measured, circumstances);
   if (row.tidy) row.tidy();
   Json json = describe(row.measured, outcome, circumstances);
   json["goal"] = nullptr;
@@ -120,19 +101,14 @@ std::vector<std::vector<PeerRow>> in_groups(const std::vector<PeerRow>& rows) {
   return groups;
 }
 
-int measure(const std::vector<PeerRow>& rows, const Circumstances& circumstances, const std::string& file) {
-  const bool progress = isatty(STDERR_FILENO) != 0;
+void measure(const std::string& only, const Circumstances& circumstances, const std::string& file) {
   std::vector<std::vector<Json>> groups;
   std::vector<Json> all;
   std::printf("%-40s %14s %-4s %10s %11s  %25s %5s  %s\n", "name", "value", "unit", "floor", "ratio", "p10 - p90",
               "runs", "status");
-  for (const std::vector<PeerRow>& group : in_groups(rows)) {
+  for (const std::vector<PeerRow>& group : in_groups(peer_rows(only))) {
     std::vector<Json>& results = groups.emplace_back();
-    for (const PeerRow& row : group) {
-      if (progress) std::fprintf(stderr, "%s ...", row.measured.name.c_str());
-      results.push_back(measure_one(row, circumstances));
-      if (progress) std::fprintf(stderr, "\r\033[K");
-    }
+    for (const PeerRow& row : group) results.push_back(measure_one(row, circumstances));
     judge(results);
     print_group(results);
     all.insert(all.end(), results.begin(), results.end());
@@ -140,46 +116,22 @@ int measure(const std::vector<PeerRow>& rows, const Circumstances& circumstances
   }
   print_leaders(groups);
   print_not_run(all);
-  return 0;
 }
 
-int run(int argc, char** argv) {
-  std::string only;
-  std::string json;
-  bool list = false;
-  Circumstances circumstances;
-  circumstances.commit = "unknown";
-  CLI::App app("Measures other systems beside Holdfast, against the floors of this machine.");
-  app.add_option("--only", only, "the rows of this name, or beginning with it and an underscore");
-  app.add_option("--json", json, "write one JSON object per row and line into this file");
-  app.add_option("--commit", circumstances.commit, "what to write as the commit");
-  app.add_flag("--list", list, "print the names of the rows and measure nothing");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  const std::vector<PeerRow> rows = peer_rows(only);
-  if (rows.empty()) {
-    std::fprintf(stderr, "bench: no row is named %s; --only peers --list names them all\n", only.c_str());
-    return 2;
-  }
-  if (list) {
-    for (const PeerRow& row : rows) std::puts(row.measured.name.c_str());
-    return 0;
-  }
-  circumstances.cpus = choose_cpus();
-  return measure(rows, circumstances, json);
+std::vector<std::string> names(const std::string& only) {
+  std::vector<std::string> names;
+  for (const PeerRow& row : peer_rows(only)) names.push_back(row.measured.name);
+  return names;
 }
 
 }  // namespace
 }  // namespace holdfast::bench
 
 int main(int argc, char** argv) {
-  try {
-    return holdfast::bench::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bench: %s\n", error.what());
-    return 1;
-  }
+  using namespace holdfast::bench;
+  return run_program(argc, argv,
+                     {.about = "Measures other systems beside Holdfast, against the floors of this machine.",
+                      .each = "row",
+                      .names = names,
+                      .measure = measure});
 }

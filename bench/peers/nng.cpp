@@ -2,8 +2,8 @@
 //
 // nng over ipc://: PUSH and PULL where there is one receiver, PUB and SUB where there are several. Its threads may run on
 // any CPU.
-#include <atomic>
 #include <chrono>
+#include <semaphore>
 #include <string>
 #include <thread>
 #include <vector>
@@ -40,9 +40,9 @@ class NngSender : public Sender {
  public:
   NngSender(const std::string& topic, const Shape& shape)
       : flags_(flags_of(shape.wait)),
-        receivers_(shape.receivers),
+        awaited_(shape.receivers),
         message_(shape.bytes) {
-    must(receivers_ == 1 ? nng_push0_open(&socket_) : nng_pub0_open(&socket_), "nng_open");
+    must(shape.receivers == 1 ? nng_push0_open(&socket_) : nng_pub0_open(&socket_), "nng_open");
     must(nng_socket_set_int(socket_, NNG_OPT_SENDBUF, kBufferedMessages), "nng_socket_set_int");
     must(nng_pipe_notify(socket_, NNG_PIPE_EV_ADD_POST, count_pipe, this), "nng_pipe_notify");
     must(nng_listen(socket_, address_of(topic).c_str(), nullptr, 0), "nng_listen");
@@ -50,20 +50,19 @@ class NngSender : public Sender {
   ~NngSender() override { nng_close(socket_); }
 
   void send(const void* head, std::size_t head_bytes) override {
-    while (attached_.load(std::memory_order_relaxed) < receivers_)
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    for (; awaited_ > 0; --awaited_) attached_.acquire();
     std::memcpy(message_.data(), head, head_bytes);
     while (const int result = nng_send(socket_, message_.data(), message_.size(), flags_))
       look_again(result, "nng_send");
   }
 
  private:
-  static void count_pipe(nng_pipe, nng_pipe_ev, void* self) { ++static_cast<NngSender*>(self)->attached_; }
+  static void count_pipe(nng_pipe, nng_pipe_ev, void* self) { static_cast<NngSender*>(self)->attached_.release(); }
 
   int flags_;
-  std::uint32_t receivers_;
+  std::uint32_t awaited_;
   std::vector<unsigned char> message_;
-  std::atomic<std::uint32_t> attached_ = 0;
+  std::counting_semaphore<> attached_{0};  // released by each receiver
   nng_socket socket_ = NNG_SOCKET_INITIALIZER;
 };
 

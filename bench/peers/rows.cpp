@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "bench/fan_out.hpp"
 #include "bench/floors.hpp"
 #include "bench/footprint.hpp"
 #include "bench/ours.hpp"
@@ -162,7 +163,7 @@ std::unique_ptr<Workload> our_workload(const What& what, const std::string& topi
     case Kind::kFlow:
       return flow(Api::kC, topic, {});
     case Kind::kFanOut:
-      return fan_out(Api::kC, topic, 32, what.receivers);
+      return fan_out(topic, 32, what.receivers);
     case Kind::kOpen:
       return opening(Api::kC, topic);
     case Kind::kFootprint:

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <string>
 #include <thread>
-#include <vector>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -38,11 +38,11 @@ void set_wait(const Descriptor& end, Wait wait) {
   if (wait == Wait::kSpin && fcntl(end.get(), F_SETFL, O_NONBLOCK) != 0) call_failed("fcntl");
 }
 
-class SocketSender : public Sender {
+class SocketSender : public StreamSender {
  public:
   SocketSender(const std::string& topic, const Shape& shape)
-      : shape_(shape),
-        message_(shape.bytes),
+      : StreamSender(shape.bytes, {}),
+        shape_(shape),
         listener_(make_socket()) {
     const sockaddr_un address = address_of(topic);
     unlink(address.sun_path);
@@ -51,9 +51,8 @@ class SocketSender : public Sender {
   }
 
   void send(const void* head, std::size_t head_bytes) override {
-    while (ends_.size() < shape_.receivers) accept_one();
-    std::memcpy(message_.data(), head, head_bytes);
-    for (const Descriptor& end : ends_) write_all(end.get(), message_.data(), message_.size());
+    while (end_count() < shape_.receivers) accept_one();
+    StreamSender::send(head, head_bytes);
   }
 
  private:
@@ -61,35 +60,25 @@ class SocketSender : public Sender {
     Descriptor end(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (end.get() < 0) call_failed("accept");
     set_wait(end, shape_.wait);
-    ends_.push_back(std::move(end));
+    add(std::move(end));
   }
 
   Shape shape_;
-  std::vector<unsigned char> message_;
   Descriptor listener_;
-  std::vector<Descriptor> ends_;
 };
 
-class SocketReceiver : public Receiver {
- public:
-  SocketReceiver(const std::string& topic, const Shape& shape) : message_(shape.bytes), end_(make_socket()) {
-    const sockaddr_un address = address_of(topic);
-    while (connect(end_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-      if (errno != ENOENT && errno != ECONNREFUSED) call_failed("connect");
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    set_wait(end_, shape.wait);
+// Asks again while the other process has not begun to listen. That is before anything is measured; where one process has
+// both ends, the sender is there first.
+Descriptor connect_to(const std::string& topic, Wait wait) {
+  Descriptor end = make_socket();
+  const sockaddr_un address = address_of(topic);
+  while (connect(end.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno != ENOENT && errno != ECONNREFUSED) call_failed("connect");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-
-  void receive(void* head, std::size_t head_bytes) override {
-    read_all(end_.get(), message_.data(), message_.size());
-    std::memcpy(head, message_.data(), head_bytes);
-  }
-
- private:
-  std::vector<unsigned char> message_;
-  Descriptor end_;
-};
+  set_wait(end, wait);
+  return end;
+}
 
 class SocketPeer : public Peer {
  public:
@@ -97,7 +86,7 @@ class SocketPeer : public Peer {
     return std::make_unique<SocketSender>(topic, shape);
   }
   std::unique_ptr<Receiver> receiver(const std::string& topic, const Shape& shape) override {
-    return std::make_unique<SocketReceiver>(topic, shape);
+    return std::make_unique<StreamReceiver>(shape.bytes, connect_to(topic, shape.wait));
   }
 };
 

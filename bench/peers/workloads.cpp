@@ -3,21 +3,15 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
-#include <csignal>
-#include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <utility>
 #include <vector>
 
-#include <semaphore.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "bench/child.hpp"
+#include "bench/semaphore.hpp"
 #include "bench/shared_memory.hpp"
 
 namespace holdfast::bench {
@@ -52,19 +46,6 @@ void receive(Receiver& receiver, std::uint64_t position, std::size_t head_bytes)
 }
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// What a process of the pair sleeps on while the other one is measured alone.
-class Turn {
- public:
-  Turn() { require(sem_init(&*semaphore_, 1, 0) == 0, "sem_init"); }
-  void post() { sem_post(&*semaphore_); }
-  void wait() {
-    while (sem_wait(&*semaphore_) != 0) require(errno == EINTR, "sem_wait");
-  }
-
- private:
-  SharedMemory<sem_t> semaphore_;
-};
 
 class PeerRoundTrip : public Workload {
  public:
@@ -203,8 +184,8 @@ class PeerFanOut : public Workload {
   MakePeer make_;
   std::string topic_;
   Shape shape_;
-  Turn sent_;
-  Turn taken_;
+  Semaphore sent_;
+  Semaphore taken_;
   std::unique_ptr<Peer> peer_;
   std::unique_ptr<Sender> sender_;
   std::vector<std::unique_ptr<Receiver>> receivers_;
@@ -236,7 +217,7 @@ class PeerOpening : public Workload {
 
   std::uint64_t run(Role role, std::uint64_t count) override {
     if (role == Role::kFollow) {
-      turn_.wait();
+      end_of_block_.wait();
       return count;
     }
     double closing = 0;
@@ -249,7 +230,7 @@ class PeerOpening : public Workload {
       closing += seconds_since(start);
     }
     closing_seconds_ = closing / static_cast<double>(count);
-    turn_.post();
+    end_of_block_.post();
     return count;
   }
 
@@ -258,7 +239,7 @@ class PeerOpening : public Workload {
  private:
   MakePeer make_;
   std::string topic_;
-  Turn turn_;
+  Semaphore end_of_block_;
   std::uint64_t opened_ = 0;
   double closing_seconds_ = 0;
 };
@@ -304,25 +285,13 @@ PeerFootprint in_use_now(const std::string& process) {
 PeerFootprint peer_footprint(const MakePeer& make, const std::string& topic) {
   struct Result {
     PeerFootprint footprint;
-    char failure[512];
+    Failure failure;
   };
   const SharedMemory<Result> result;
-  const pid_t child = fork();
-  if (child < 0) call_failed("fork");
-  if (child == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    try {
-      result->footprint = footprint_here(make, topic);
-    } catch (const std::exception& error) {
-      std::snprintf(result->failure, sizeof result->failure, "%s", error.what());
-    }
-    _exit(0);
-  }
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (result->failure[0] != '\0') cannot(result->failure);
-  if (!WIFEXITED(status)) cannot("the process that counted died");
+  const pid_t child = start_child(result->failure, [&] { result->footprint = footprint_here(make, topic); });
+  const bool counted = reap(child);
+  if (!result->failure.empty()) cannot(result->failure.why());
+  if (!counted) cannot("the process that counted died");
   return result->footprint;
 }
 

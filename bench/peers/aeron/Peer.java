@@ -144,17 +144,21 @@ public final class Peer {
     }
 
     // 32 bytes hold their position, larger ones begin with 64 bytes of it where they are touched.
+    private static int headBytes(final int bytes, final boolean touched) {
+        return bytes == 32 ? 32 : touched ? TOUCHED_BYTES : 0;
+    }
+
     private static final class Out {
         private final ExclusivePublication publication;
         private final BufferClaim claim = new BufferClaim();
         private final UnsafeBuffer message;
         private final int bytes;
-        private final boolean touched;
+        private final int head;
         private final boolean fits;
 
         Out(final Aeron aeron, final int bytes, final boolean touched, final int stream) {
             this.bytes = bytes;
-            this.touched = touched;
+            head = headBytes(bytes, touched);
             publication = aeron.addExclusivePublication(channel(bytes), stream);
             fits = bytes <= publication.maxPayloadLength();
             check(bytes <= publication.maxMessageLength(), "the message is larger than a term allows");
@@ -177,7 +181,6 @@ public final class Peer {
         }
 
         private void write(final MutableDirectBuffer buffer, final int offset, final long position) {
-            final int head = bytes == 32 ? 32 : touched ? TOUCHED_BYTES : 0;
             for (int i = 0; i < head; i += 8) {
                 buffer.putLong(offset + i, position);
             }
@@ -188,12 +191,12 @@ public final class Peer {
         final Subscription subscription;
         private final FragmentHandler handler;
         private final int bytes;
-        private final boolean touched;
+        private final int head;
         private long position;
 
         In(final Aeron aeron, final int bytes, final boolean touched, final int stream) {
             this.bytes = bytes;
-            this.touched = touched;
+            head = headBytes(bytes, touched);
             subscription = aeron.addSubscription(channel(bytes), stream);
             final FragmentHandler look = (buffer, offset, length, header) -> look(buffer, offset, length);
             handler = bytes <= 8192 ? look : new FragmentAssembler(look, bytes);
@@ -210,7 +213,6 @@ public final class Peer {
 
         private void look(final DirectBuffer buffer, final int offset, final int length) {
             check(length == bytes, "a message has the wrong size");
-            final int head = bytes == 32 ? 32 : touched ? TOUCHED_BYTES : 0;
             long wrong = 0;
             for (int i = 0; i < head; i += 8) {
                 wrong |= buffer.getLong(offset + i) ^ position;
@@ -248,13 +250,11 @@ public final class Peer {
 
     private static void flow() throws IOException {
         try (Aeron aeron = connect()) {
-            final long[] position = {0};
             if (role("lead")) {
-                final Out out = new Out(aeron, 32, true, stream(THERE));
-                waitUntil(out.publication::isConnected);
-                serve(count -> publish(out, position, count));
+                publish(aeron);
                 return;
             }
+            final long[] position = {0};
             final In in = new In(aeron, 32, true, stream(THERE));
             serve(count -> {
                 final long first = position[0];
@@ -271,26 +271,28 @@ public final class Peer {
         }
     }
 
-    private static long[] publish(final Out out, final long[] position, final long count) {
-        final long start = System.nanoTime();
-        final long end = position[0] + count;
-        for (long at = position[0]; at < end; ++at) {
-            out.send(at);
-        }
-        position[0] = end;
-        return new long[] {count, System.nanoTime() - start};
+    // The lead of all but round trips.
+    private static void publish(final Aeron aeron) throws IOException {
+        final Out out = new Out(aeron, 32, true, stream(THERE));
+        waitUntil(out.publication::isConnected);
+        final long[] position = {0};
+        serve(count -> {
+            final long start = System.nanoTime();
+            for (final long end = position[0] + count; position[0] < end; ++position[0]) {
+                out.send(position[0]);
+            }
+            return new long[] {count, System.nanoTime() - start};
+        });
     }
 
     // All subscriptions are in one process and take what came a moment later: ones that never poll would stop the publisher.
     private static void fanOut() throws IOException {
         try (Aeron aeron = connect()) {
-            final long[] position = {0};
             if (role("lead")) {
-                final Out out = new Out(aeron, 32, true, stream(THERE));
-                waitUntil(out.publication::isConnected);
-                serve(count -> publish(out, position, count));
+                publish(aeron);
                 return;
             }
+            final long[] position = {0};
             final List<In> all = new ArrayList<>();
             for (int i = 0; i < Integer.parseInt(ARGUMENTS.get("receivers")); ++i) {
                 all.add(new In(aeron, 32, true, stream(THERE)));

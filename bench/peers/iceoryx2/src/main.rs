@@ -2,6 +2,7 @@
 //
 // The peer iceoryx2, as bench/peers/external.hpp asks for it: publish-subscribe with loans; asleep, with an event beside
 // each topic. 32 bytes go as a typed payload, more as a slice.
+use std::fmt::Debug;
 use std::io::{BufRead, Write};
 use std::mem::MaybeUninit;
 use std::process::{Child, Command, Stdio};
@@ -83,26 +84,27 @@ fn check(holds: bool, what: &str) -> Result<(), Failure> {
     }
 }
 
-// A topic of one kind of payload. The sides of a pair differ in which ends they open.
-trait Topic: Sized {
-    type Out;
-    type In;
-    fn open(node: &Node<Service>, name: &str, arguments: &Arguments) -> Result<Self, Failure>;
-    fn publisher(&self, arguments: &Arguments) -> Result<Self::Out, Failure>;
-    fn subscriber(&self) -> Result<Self::In, Failure>;
-    fn subscriber_count(&self) -> usize;
-    fn send(out: &Self::Out, position: u64, arguments: &Arguments) -> Result<(), Failure>;
-    // False: nothing there.
-    fn take(input: &Self::In, position: u64, arguments: &Arguments) -> Result<bool, Failure>;
-}
+// A topic of one kind of payload: 32 bytes, or a slice.
+type Topic<P> = port_factory::publish_subscribe::PortFactory<Service, P, ()>;
+type Out<P> = Publisher<Service, P, ()>;
+type In<P> = Subscriber<Service, P, ()>;
 
-struct Small(port_factory::publish_subscribe::PortFactory<Service, Message, ()>);
-struct Large(port_factory::publish_subscribe::PortFactory<Service, [u8], ()>);
+trait Payload: IceoryxSend + Debug + 'static {
+    fn open(
+        node: &Node<Service>,
+        name: &str,
+        arguments: &Arguments,
+    ) -> Result<Topic<Self>, Failure>;
+    fn publisher(topic: &Topic<Self>, arguments: &Arguments) -> Result<Out<Self>, Failure>;
+    fn send(out: &Out<Self>, position: u64, arguments: &Arguments) -> Result<(), Failure>;
+    // False: nothing there.
+    fn take(input: &In<Self>, position: u64, arguments: &Arguments) -> Result<bool, Failure>;
+}
 
 macro_rules! open_topic {
     ($node:expr, $name:expr, $payload:ty, $arguments:expr) => {{
         let flow = $arguments.what == "flow";
-        $node
+        Ok($node
             .service_builder(&$name.try_into()?)
             .publish_subscribe::<$payload>()
             .enable_safe_overflow(!flow)
@@ -111,79 +113,63 @@ macro_rules! open_topic {
             .max_subscribers($arguments.receivers.max(2))
             .max_publishers(2)
             .max_nodes($arguments.receivers + 4)
-            .open_or_create()?
+            .open_or_create()?)
     }};
 }
 
-impl Topic for Small {
-    type Out = Publisher<Service, Message, ()>;
-    type In = Subscriber<Service, Message, ()>;
-
-    fn open(node: &Node<Service>, name: &str, arguments: &Arguments) -> Result<Self, Failure> {
-        Ok(Small(open_topic!(node, name, Message, arguments)))
+impl Payload for Message {
+    fn open(
+        node: &Node<Service>,
+        name: &str,
+        arguments: &Arguments,
+    ) -> Result<Topic<Self>, Failure> {
+        open_topic!(node, name, Message, arguments)
     }
-    fn publisher(&self, arguments: &Arguments) -> Result<Self::Out, Failure> {
+    fn publisher(topic: &Topic<Self>, arguments: &Arguments) -> Result<Out<Self>, Failure> {
         let strategy = if arguments.what == "flow" {
             BackpressureStrategy::RetryUntilDelivered
         } else {
             BackpressureStrategy::DiscardData
         };
-        Ok(self
-            .0
+        Ok(topic
             .publisher_builder()
             .backpressure_strategy(strategy)
             .create()?)
     }
-    fn subscriber(&self) -> Result<Self::In, Failure> {
-        Ok(self.0.subscriber_builder().create()?)
-    }
-    fn subscriber_count(&self) -> usize {
-        self.0.dynamic_config().number_of_subscribers()
-    }
     #[inline(always)]
-    fn send(out: &Self::Out, position: u64, _: &Arguments) -> Result<(), Failure> {
+    fn send(out: &Out<Self>, position: u64, _: &Arguments) -> Result<(), Failure> {
         out.loan_uninit()?
             .write_payload(words_of(position))
             .send()?;
         Ok(())
     }
     #[inline(always)]
-    fn take(input: &Self::In, position: u64, _: &Arguments) -> Result<bool, Failure> {
-        match input.receive()? {
-            None => Ok(false),
-            Some(sample) => {
-                check(
-                    *sample == words_of(position),
-                    "a sample has the wrong content",
-                )?;
-                Ok(true)
-            }
-        }
+    fn take(input: &In<Self>, position: u64, _: &Arguments) -> Result<bool, Failure> {
+        let Some(sample) = input.receive()? else {
+            return Ok(false);
+        };
+        let right = *sample == words_of(position);
+        check(right, "a sample has the wrong content")?;
+        Ok(true)
     }
 }
 
-impl Topic for Large {
-    type Out = Publisher<Service, [u8], ()>;
-    type In = Subscriber<Service, [u8], ()>;
-
-    fn open(node: &Node<Service>, name: &str, arguments: &Arguments) -> Result<Self, Failure> {
-        Ok(Large(open_topic!(node, name, [u8], arguments)))
+impl Payload for [u8] {
+    fn open(
+        node: &Node<Service>,
+        name: &str,
+        arguments: &Arguments,
+    ) -> Result<Topic<Self>, Failure> {
+        open_topic!(node, name, [u8], arguments)
     }
-    fn publisher(&self, arguments: &Arguments) -> Result<Self::Out, Failure> {
-        Ok(self
-            .0
+    fn publisher(topic: &Topic<Self>, arguments: &Arguments) -> Result<Out<Self>, Failure> {
+        Ok(topic
             .publisher_builder()
             .initial_max_slice_len(arguments.bytes)
             .create()?)
     }
-    fn subscriber(&self) -> Result<Self::In, Failure> {
-        Ok(self.0.subscriber_builder().create()?)
-    }
-    fn subscriber_count(&self) -> usize {
-        self.0.dynamic_config().number_of_subscribers()
-    }
     #[inline(always)]
-    fn send(out: &Self::Out, position: u64, arguments: &Arguments) -> Result<(), Failure> {
+    fn send(out: &Out<Self>, position: u64, arguments: &Arguments) -> Result<(), Failure> {
         let mut sample = out.loan_slice_uninit(arguments.bytes)?;
         if arguments.touched {
             sample.payload_mut()[..TOUCHED_BYTES].fill(MaybeUninit::new(position as u8));
@@ -193,22 +179,26 @@ impl Topic for Large {
         Ok(())
     }
     #[inline(always)]
-    fn take(input: &Self::In, position: u64, arguments: &Arguments) -> Result<bool, Failure> {
-        match input.receive()? {
-            None => Ok(false),
-            Some(sample) => {
-                check(
-                    sample.len() == arguments.bytes,
-                    "a sample has the wrong size",
-                )?;
-                if arguments.touched {
-                    let right = sample[..TOUCHED_BYTES] == [position as u8; TOUCHED_BYTES];
-                    check(right, "a sample has the wrong content")?;
-                }
-                Ok(true)
-            }
+    fn take(input: &In<Self>, position: u64, arguments: &Arguments) -> Result<bool, Failure> {
+        let Some(sample) = input.receive()? else {
+            return Ok(false);
+        };
+        let whole = sample.len() == arguments.bytes;
+        check(whole, "a sample has the wrong size")?;
+        if arguments.touched {
+            let right = sample[..TOUCHED_BYTES] == [position as u8; TOUCHED_BYTES];
+            check(right, "a sample has the wrong content")?;
         }
+        Ok(true)
     }
+}
+
+fn subscriber<P: Payload + ?Sized>(topic: &Topic<P>) -> Result<In<P>, Failure> {
+    Ok(topic.subscriber_builder().create()?)
+}
+
+fn subscriber_count<P: Payload + ?Sized>(topic: &Topic<P>) -> usize {
+    topic.dynamic_config().number_of_subscribers()
 }
 
 struct Bells {
@@ -254,22 +244,13 @@ fn wait_until(mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
 }
 
 fn bells(node: &Node<Service>, arguments: &Arguments) -> Result<Bells, Failure> {
-    let there = node
-        .service_builder(
-            &format!("{}/bell/there", arguments.topic)
-                .as_str()
-                .try_into()?,
-        )
-        .event()
-        .open_or_create()?;
-    let back = node
-        .service_builder(
-            &format!("{}/bell/back", arguments.topic)
-                .as_str()
-                .try_into()?,
-        )
-        .event()
-        .open_or_create()?;
+    let event = |side: &str| -> Result<_, Failure> {
+        let name = format!("{}/bell/{side}", arguments.topic);
+        let named = node.service_builder(&name.as_str().try_into()?);
+        Ok(named.event().open_or_create()?)
+    };
+    let there = event("there")?;
+    let back = event("back")?;
     let (own, others) = if arguments.leads() {
         (&back, &there)
     } else {
@@ -289,18 +270,18 @@ fn bells(node: &Node<Service>, arguments: &Arguments) -> Result<Bells, Failure> 
     Ok(made)
 }
 
-fn round_trip<T: Topic>(arguments: &Arguments) -> Result<(), Failure> {
+fn round_trip<P: Payload + ?Sized>(arguments: &Arguments) -> Result<(), Failure> {
     let node = arguments.node()?;
-    let there = T::open(&node, &format!("{}/there", arguments.topic), arguments)?;
-    let back = T::open(&node, &format!("{}/back", arguments.topic), arguments)?;
+    let there = P::open(&node, &format!("{}/there", arguments.topic), arguments)?;
+    let back = P::open(&node, &format!("{}/back", arguments.topic), arguments)?;
     let (to, from) = if arguments.leads() {
         (&there, &back)
     } else {
         (&back, &there)
     };
-    let out = to.publisher(arguments)?;
-    let input = from.subscriber()?;
-    wait_until(|| there.subscriber_count() == 1 && back.subscriber_count() == 1)?;
+    let out = P::publisher(to, arguments)?;
+    let input = subscriber(from)?;
+    wait_until(|| subscriber_count(&there) == 1 && subscriber_count(&back) == 1)?;
     let bells = if arguments.asleep {
         Some(bells(&node, arguments)?)
     } else {
@@ -311,7 +292,7 @@ fn round_trip<T: Topic>(arguments: &Arguments) -> Result<(), Failure> {
         if bells.is_some() {
             settle();
         }
-        T::send(&out, position, arguments)?;
+        P::send(&out, position, arguments)?;
         if let Some(bells) = &bells {
             bells.ring.notify()?;
         }
@@ -323,7 +304,7 @@ fn round_trip<T: Topic>(arguments: &Arguments) -> Result<(), Failure> {
             if arguments.leads() {
                 send(at)?;
             }
-            while !T::take(&input, at, arguments)? {
+            while !P::take(&input, at, arguments)? {
                 match &bells {
                     Some(bells) => drop(bells.wait.blocking_wait(|_| {})?),
                     None => std::hint::spin_loop(),
@@ -338,29 +319,35 @@ fn round_trip<T: Topic>(arguments: &Arguments) -> Result<(), Failure> {
     }))
 }
 
+// The lead of all but round trips.
+fn publish(topic: &Topic<Message>, arguments: &Arguments) -> Result<(), Failure> {
+    let out = Message::publisher(topic, arguments)?;
+    wait_until(|| subscriber_count(topic) == arguments.receivers)?;
+    let mut position = 0;
+    serve(Box::new(|count| {
+        let start = Instant::now();
+        for at in position..position + count {
+            Message::send(&out, at, arguments)?;
+        }
+        position += count;
+        Ok((count, start.elapsed()))
+    }))
+}
+
 fn flow(arguments: &Arguments) -> Result<(), Failure> {
     let node = arguments.node()?;
-    let topic = Small::open(&node, &arguments.topic, arguments)?;
-    let mut position = 0;
+    let topic = Message::open(&node, &arguments.topic, arguments)?;
     if arguments.leads() {
-        let out = topic.publisher(arguments)?;
-        wait_until(|| topic.subscriber_count() == 1)?;
-        return serve(Box::new(|count| {
-            let start = Instant::now();
-            for at in position..position + count {
-                Small::send(&out, at, arguments)?;
-            }
-            position += count;
-            Ok((count, start.elapsed()))
-        }));
+        return publish(&topic, arguments);
     }
-    let input = topic.subscriber()?;
+    let input = subscriber(&topic)?;
+    let mut position = 0;
     serve(Box::new(|count| {
         // From the first sample on, where there are more.
         let first = position;
         let mut start = Instant::now();
         for at in first..first + count {
-            while !Small::take(&input, at, arguments)? {
+            while !Message::take(&input, at, arguments)? {
                 std::hint::spin_loop();
             }
             if at == first && count > 1 {
@@ -408,37 +395,27 @@ fn fan_out(arguments: &Arguments) -> Result<(), Failure> {
         return serve(Box::new(|count| Ok((count, Duration::ZERO))));
     }
     let node = arguments.node()?;
-    let topic = Small::open(&node, &arguments.topic, arguments)?;
+    let topic = Message::open(&node, &arguments.topic, arguments)?;
     if arguments.role == "idle" {
-        let _input = topic.subscriber()?;
+        let _input = subscriber(&topic)?;
         return serve(Box::new(|count| Ok((count, Duration::ZERO))));
     }
-    let out = topic.publisher(arguments)?;
-    wait_until(|| topic.subscriber_count() == arguments.receivers)?;
-    let mut position = 0;
-    serve(Box::new(|count| {
-        let start = Instant::now();
-        for at in position..position + count {
-            Small::send(&out, at, arguments)?;
-        }
-        position += count;
-        Ok((count, start.elapsed()))
-    }))
+    publish(&topic, arguments)
 }
 
 struct OpenTopic {
-    _topic: Small,
-    _out: <Small as Topic>::Out,
-    _input: <Small as Topic>::In,
+    _topic: Topic<Message>,
+    _out: Out<Message>,
+    _input: In<Message>,
 }
 
 fn open_one(node: &Node<Service>, name: &str, arguments: &Arguments) -> Result<OpenTopic, Failure> {
-    let topic = Small::open(node, name, arguments)?;
-    let out = topic.publisher(arguments)?;
-    let input = topic.subscriber()?;
-    Small::send(&out, 0, arguments)?;
+    let topic = Message::open(node, name, arguments)?;
+    let out = Message::publisher(&topic, arguments)?;
+    let input = subscriber(&topic)?;
+    Message::send(&out, 0, arguments)?;
     check(
-        Small::take(&input, 0, arguments)?,
+        Message::take(&input, 0, arguments)?,
         "the first sample did not come",
     )?;
     Ok(OpenTopic {
@@ -483,8 +460,8 @@ fn run() -> Result<(), Failure> {
     set_log_level(LogLevel::Error);
     let arguments = Arguments::parse()?;
     match arguments.what.as_str() {
-        "roundtrip" if arguments.bytes == 32 => round_trip::<Small>(&arguments),
-        "roundtrip" => round_trip::<Large>(&arguments),
+        "roundtrip" if arguments.bytes == 32 => round_trip::<Message>(&arguments),
+        "roundtrip" => round_trip::<[u8]>(&arguments),
         "flow" => flow(&arguments),
         "fanout" => fan_out(&arguments),
         "open" => open(&arguments),
