@@ -8,6 +8,7 @@
 //   CRASH_NTH     which execution, from 1
 //   CRASH_WHEN    "after" (default) or "before"
 //   CRASH_SIGNAL  set: not armed, and nothing counted, before the process gets SIGUSR2
+//   CRASH_STOP    set: SIGSTOP in place of SIGKILL, once; the process goes on when it is told to
 //   CRASH_FD      a descriptor, inherited: the report of the death is written there, as one line
 //
 // The report says at which site and how often every site was executed by then, so that a test can prove that the point
@@ -55,6 +56,7 @@ class Trap {
     nth_ = nth != nullptr ? std::strtoull(nth, nullptr, 10) : 1;
     const char* when = std::getenv("CRASH_WHEN");
     before_ = when != nullptr && std::string_view(when) == "before";
+    stops_ = std::getenv("CRASH_STOP") != nullptr;
     if (std::getenv("CRASH_SIGNAL") == nullptr)
       site_ = wanted_;
     else
@@ -94,7 +96,11 @@ class Trap {
   }
 
  private:
-  [[noreturn, gnu::noinline]] void die(At at) const {
+  [[gnu::noinline]] void die(At at) const {
+    if (stops_) {
+      ::kill(::getpid(), SIGSTOP);
+      return;
+    }
     char word[64];
     std::snprintf(word, sizeof word, "died %s", shm::site(at).name);
     report(word);
@@ -106,6 +112,7 @@ class Trap {
   std::size_t wanted_ = shm::kSiteCount;
   std::uint64_t nth_ = 0;
   bool before_ = false;
+  bool stops_ = false;
   int report_fd_ = -1;
   std::atomic<std::uint64_t> counts_[shm::kSiteCount] = {};
 };

@@ -60,6 +60,7 @@ std::vector<std::string> crash_environment(const std::optional<Kill>& kill, int 
     environment.push_back(std::string("CRASH_SITE=") + kill->site->name);
     environment.push_back("CRASH_NTH=" + std::to_string(kill->nth));
     environment.push_back(std::string("CRASH_WHEN=") + (kill->before ? "before" : "after"));
+    if (kill->stop) environment.push_back("CRASH_STOP=1");
   }
   return environment;
 }
@@ -116,11 +117,20 @@ CrashChild::~CrashChild() {
   ::waitpid(pid_, nullptr, 0);
 }
 
+bool CrashChild::wait_for_stop() {
+  siginfo_t stopped{};
+  return integration::eventually([&] {
+    return ::waitid(P_PID, static_cast<id_t>(pid_), &stopped, WSTOPPED | WNOHANG) == 0 && stopped.si_pid == pid_;
+  });
+}
+
+void CrashChild::go_on() { ::kill(pid_, SIGCONT); }
+
 CrashReport CrashChild::expect_end() {
   const int status = integration::wait_for_exit(pidfd_.get(), pid_);
   reaped_ = true;
   CrashReport report = read_report(report_.get());
-  if (kill_) {
+  if (kill_ && !kill_->stop) {
     EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
         << "the point did not fire: wait status " << status << ", report '" << report.word << "', executed "
         << report.count[kill_->site->name] << " times";

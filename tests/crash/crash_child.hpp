@@ -20,11 +20,12 @@
 
 namespace holdfast::crash {
 
-// Where to die.
+// Where to die, or to stop.
 struct Kill {
   const shm::Site* site;
   std::uint64_t nth;
   bool before;
+  bool stop = false;
 };
 std::ostream& operator<<(std::ostream& out, const Kill& kill);
 
@@ -49,8 +50,12 @@ class CrashChild {
   integration::Channel& channel() { return channel_; }
   pid_t pid() const { return pid_; }
 
+  // Waits until it has stopped where it was told to. False: it does not. Then: on it goes.
+  bool wait_for_stop();
+  void go_on();
+
   // After the channel's end: waits for the process, and fails the test unless it died exactly where it was told to, or,
-  // without a kill, ended with status 0. Returns what it reported.
+  // without a kill or with a mere stop, ended with status 0. Returns what it reported.
   CrashReport expect_end();
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The process that is killed: crash_child publisher|subscriber|idle SOCKET TOPIC [first]. Its client library is built with
+// The process that is killed: crash_child publisher|subscriber|idle|lend|take SOCKET TOPIC [first|how]. Its client library is built with
 // CrashAtomics, which kills it where the environment says. It uses everything that passes a crash point often enough for
 // the tests: each site at least four times, but for the end of a lane, which comes twice.
 //
@@ -18,6 +18,7 @@
 #include <poll.h>
 
 #include "holdfast/holdfast.hpp"
+#include "proto/shm/lane_layout.hpp"
 #include "tests/crash/crash_atomics.hpp"
 #include "tests/crash/sample.hpp"
 #include "tests/integration/process.hpp"
@@ -316,6 +317,41 @@ void idle(integration::Channel& test, const std::string& socket, const std::stri
   (void)test.receive(std::chrono::hours(1));
 }
 
+// ---- two that are stopped, not killed, in the middle of what they do
+
+// A lane with memory for one chunk: publishes it, and, when it is told to, waits until the chunk comes back.
+void lend(integration::Channel& test, const std::string& socket, const std::string& topic) {
+  constexpr std::uint64_t kOneChunk = shm::chunks_offset(shm::kRingSlotsDefault) + shm::kPage;
+  Client client = Client::connect_or_throw({.socket = socket, .instance = "", .name = "lender"});
+  PublisherOptions options;
+  options.bytes_max = kOneChunk;
+  Publisher publisher = client.publisher_or_throw(topic, options);
+  Loan first = publisher.loan_or_throw(4000);
+  write_sample(first.data(), 4000, 1, 0);
+  first.publish_or_throw();
+  test.send({{"published", true}});
+  (void)test.receive();
+  Loan again = publisher.loan_or_throw(4000, 0, Timeout(kLong));
+  test.send({{"lent", static_cast<bool>(again)}});
+}
+
+// Takes one sample, or hears what happened instead, and says whom it has rung since it was told to.
+void take_one(integration::Channel& test, const std::string& socket, const std::string& topic, const std::string& how) {
+  Client client = Client::connect_or_throw({.socket = socket, .instance = "", .name = "taker"});
+  Subscriber subscriber = client.subscriber_or_throw(topic);
+  test.send({{"subscribed", true}});
+  (void)test.receive();
+  hf_view view;
+  std::size_t taken = 0;
+  const int result = how == "batch"  ? hf_take_batch(subscriber.c(), &view, 1, &taken)
+                     : how == "wait" ? hf_take_wait(subscriber.c(), kLong, &view)
+                                     : hf_take(subscriber.c(), &view);
+  test.send({{"result", hf_result_name(result)},
+             {"missed", result == HF_LAPPED ? view.missed : 0},
+             {"rings", trap().count(At::kRingDisarm)}});
+  if (result == HF_OK) hf_view_release(&view);
+}
+
 int run(const std::vector<std::string>& arguments) {
   integration::Channel test(3);
   ::fcntl(3, F_SETFD, FD_CLOEXEC);
@@ -325,6 +361,10 @@ int run(const std::vector<std::string>& arguments) {
       PublisherScript(test, arguments.at(1), arguments.at(2)).run();
     else if (arguments.at(0) == "idle")
       idle(test, arguments.at(1), arguments.at(2));
+    else if (arguments.at(0) == "lend")
+      lend(test, arguments.at(1), arguments.at(2));
+    else if (arguments.at(0) == "take")
+      take_one(test, arguments.at(1), arguments.at(2), arguments.at(3));
     else
       SubscriberScript(test, arguments.at(1), arguments.at(2)).run(arguments.at(3) == "lossless");
   } catch (const Torn& torn) {

@@ -25,6 +25,11 @@ bool BellScenario::may_die(std::size_t process) const {
   return shape_.subscribers_die && process < 2 + subscribers_.size();
 }
 
+bool BellScenario::may_stop(std::size_t process) const {
+  if (process < 2) return shape_.publishers_stop;
+  return shape_.subscribers_stop && process < 2 + subscribers_.size();
+}
+
 void BellScenario::run(std::size_t process) {
   if (process < 2)
     publish(process);
@@ -46,14 +51,23 @@ void BellScenario::refresh(Writer& writer, Lane& lane) {
   writer.set_readers(std::span(lane.refs).first(subscribers_.size()), &lane.block.next, changes);
 }
 
-void BellScenario::ring_sleepers(Writer& writer, Lane& lane) {
+// False: armed, and the broker has still to say how to ring it.
+bool BellScenario::ring(std::size_t subscriber, bool last) {
+  shm::Bell& bell = subscribers_[subscriber].bell;
+  if (shape_.unknown_bell && subscriber == 0 && !last) return ModelAtomics::load<At::kRingArmed>(bell.armed) == 0;
+  shm::ring<ModelAtomics>(bell, ModelSound{});
+  return true;
+}
+
+// `last`: this publisher publishes nothing after it.
+void BellScenario::ring_sleepers(Writer& writer, Lane& lane, bool last) {
   const std::uint64_t sleepers = writer.take_board();
   const std::size_t index = static_cast<std::size_t>(&lane - lanes_.data());
   if (writer.roster_changed()) refresh(writer, lane);
   for (std::size_t s = 0; s < subscribers_.size(); ++s) {
     if ((sleepers >> s & 1) == 0 || lane.refs[s].entry == 0) continue;
-    if (ModelAtomics::load<At::kObserve>(subscribers_[s].records[index].bell) != 0)
-      shm::ring<ModelAtomics>(subscribers_[s].bell, ModelSound{});
+    if (ModelAtomics::load<At::kObserve>(subscribers_[s].records[index].bell) != 0 && !ring(s, last))
+      writer.keep_on_board(std::uint64_t{1} << s);
   }
 }
 
@@ -73,11 +87,12 @@ void BellScenario::publish(std::size_t index) {
   refresh(writer, lane);
   for (std::uint64_t i = 0; i < shape_.samples[index]; ++i) {
     const std::uint64_t words[4] = {i, i, i, i};
-    if (writer.publish_one(32 | shm::kFlagInline, 0, i, words)) ring_sleepers(writer, lane);
+    const bool last = !shape_.finishes && i + 1 == shape_.samples[index];
+    if (writer.publish_one(32 | shm::kFlagInline, 0, i, words)) ring_sleepers(writer, lane, last);
   }
   if (!shape_.finishes) return;
   writer.finish();
-  ring_sleepers(writer, lane);
+  ring_sleepers(writer, lane, true);
 }
 
 // ---- subscribers --------------------------------------------------------------------------------------------------
@@ -237,7 +252,7 @@ void BellScenario::serve() {
 
 void BellScenario::check() {
   for (std::size_t s = 0; s < subscribers_.size(); ++s) {
-    if (done(2 + s) || dead(2 + s)) continue;
+    if (done(2 + s) || dead(2 + s) || stopped(2 + s)) continue;
     require(asleep(2 + s), "a subscriber is stuck");
     Subscriber& subscriber = subscribers_[s];
     see_all(2 + s);

@@ -104,6 +104,7 @@ struct ModelAtomics {
     if (!registered() || mutated(kAt, Change::kOwnHeavyFence)) return fence_now<kAt>();
     note(kAt, "membarrier", 0);
     machine().membarrier(self());
+    arrived(kAt);
   }
 
   template <shm::At kAt>

@@ -118,6 +118,8 @@ const Entry kMutants[] = {
     late(At::kRoomArm, At::kScanCursor, kSequential, "room-inline"),
     late(At::kSleepArm, At::kTakeStamp, kSequential, "bells"),
     late(At::kSleepBoard, At::kTakeStamp, kSequential, "bells"),
+    // A sleeper comes to its fence in time. A publisher never comes there: who it could not ring is not put back.
+    late(At::kSleepBoard, At::kSleepFence, kSequential, "bells-skipped"),
     late(At::kSleepBell, At::kTakeStamp, kSequential, "bells"),
     late(At::kRingBoard, At::kRingDisarm, kSequential, "bells-two-by-two-late"),
     late(At::kRingPost, At::kRingDisarm, kSequential, "bells-stops"),
