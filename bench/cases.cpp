@@ -247,6 +247,7 @@ void add_null_cases(std::vector<Case>& cases) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
+  add_footprint_cases(cases);  // first: later ones leave lanes that linger, and their timers
   for (const Api api : {Api::kC, Api::kCpp}) {
     cases.push_back(round_trip_case(api, "roundtrip_spin_32", {}, 1.15));
     cases.push_back(round_trip_case(api, "roundtrip_spin_4k", {.bytes = 4096}, 1.25));
@@ -289,7 +290,6 @@ std::vector<Case> all_cases() {
   cases.push_back(fan_out_case("fanout_inline_64", 32, 1.2, 0, 50));
   cases.push_back(fan_out_case("fanout_4k_64", 4096, 1, 40, std::nullopt));
   add_crowd_cases(cases);
-  add_footprint_cases(cases);
   add_null_cases(cases);
   return cases;
 }
