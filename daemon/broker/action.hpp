@@ -156,6 +156,10 @@ struct ReplyReport {
 struct CloseConnection {
   ConnectionId connection;
 };
+// Nothing more is read from it: another connection has taken its session.
+struct CutConnection {
+  ConnectionId connection;
+};
 
 // ---- the rest
 
@@ -176,7 +180,7 @@ struct Log {
 using Action =
     std::variant<CreateSegment, GrowSegment, SealSegment, ReadCursor, OpenEvent, RemoveSegment, ResetRecord, ClearBoard,
                  ClearBlock, StoreEntry, StoreSize, StoreFlags, StoreNext, BumpChanges, EndLane, RingBells, PutRow,
-                 DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection, SetTimer, WatchProcess, Log>;
+                 DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection, CutConnection, SetTimer, WatchProcess, Log>;
 
 using Actions = std::vector<Action>;
 
