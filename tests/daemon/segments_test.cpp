@@ -19,7 +19,10 @@ using broker::Outcome;
 
 class SegmentFiles : public testing::Test {
  protected:
-  SegmentFiles() : segments_("segments-" + std::to_string(::getpid()), 3) { shm::register_membarrier(); }
+  SegmentFiles() : segments_("segments-" + std::to_string(::getpid()), 3) {
+    shm::register_membarrier();
+    segments_.own();
+  }
 
   broker::CreateSegment plan(shm::SegmentKind kind, std::uint64_t bytes, std::uint64_t reserve, bool sealed = false) {
     broker::CreateSegment create;

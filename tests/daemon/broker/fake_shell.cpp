@@ -15,6 +15,12 @@ auto values(const Map& map) {
 // The registry remembers which ids were given. Here each broker begins where no earlier one can have come.
 constexpr std::uint32_t kIdsPerBroker = 100'000;
 
+SegmentId roster_of(const Rows& rows) {
+  for (const auto& [id, facts] : rows.segment_facts)
+    if (facts.kind == shm::SegmentKind::kRoster) return id;
+  return 0;
+}
+
 }  // namespace
 
 RegistryRows Rows::all() const {
@@ -34,12 +40,33 @@ FakeShell::FakeShell(BrokerSetup setup) : state_(setup), roster_(setup.roster), 
   commit();
 }
 
+Rows Rows::of(const RegistryRows& all) {
+  Rows rows;
+  const auto note = [&](const auto& table) {
+    for (const auto& facts : table) FakeShell::note(rows, facts);
+  };
+  note(all.sessions);
+  note(all.segments);
+  note(all.topics);
+  note(all.lanes);
+  note(all.handles);
+  note(all.readers);
+  return rows;
+}
+
 FakeShell::FakeShell(const FakeShell& before, const std::set<SessionId>& gone, std::set<SegmentId> lost)
-    : rows(before.rows),
+    : FakeShell(before, before.rows, gone, std::move(lost)) {}
+
+FakeShell::FakeShell(const FakeShell& before, const RegistryRows& given)
+    : FakeShell(before, Rows::of(given), {}, {}) {}
+
+FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionId>& gone, std::set<SegmentId> lost)
+    : rows(std::move(left)),
       now(before.now),
       state_([&] {
         BrokerSetup setup = before.setup_;
-        setup.roster_bytes = before.rows.segment_facts.at(before.roster_).bytes;
+        setup.roster = roster_of(rows);
+        setup.roster_bytes = rows.segment_facts.at(setup.roster).bytes;
         setup.last_id = std::max(before.setup_.last_id, before.setup_.roster) + kIdsPerBroker;
         setup.last_session = before.setup_.last_session + kIdsPerBroker;
         return setup;
@@ -47,9 +74,9 @@ FakeShell::FakeShell(const FakeShell& before, const std::set<SessionId>& gone, s
       ever_made_(before.ever_made_),
       entries_(before.entries_),
       last_connection_(before.last_connection_),
-      roster_(before.roster_),
+      roster_(roster_of(rows)),
       setup_(before.setup_),
-      written_(before.rows),
+      written_(rows),
       blocks_(before.blocks_),
       gone_(gone),
       lost_(std::move(lost)) {
@@ -216,6 +243,11 @@ void FakeShell::run(const RemoveSegment& act) {
 void FakeShell::run(const ResetRecord& act) {
   ASSERT_TRUE(segments.contains(act.segment));
   EXPECT_LE(act.record + shm::record_bytes(act.chunks_max), segments[act.segment]) << "a record lies in its segment";
+  for (const auto& [place, entry] : entries_) {
+    const auto owner = state_.tables().sessions.find(shm::entry_session(entry));
+    if (owner != state_.tables().sessions.end() && owner->second.facts.records == act.segment)
+      EXPECT_NE(shm::entry_record(entry), act.record) << "a record is reset when nobody sees it";
+  }
   reset_.insert({act.segment, act.record});
 }
 
@@ -284,8 +316,9 @@ void FakeShell::run(const RingBells& act) {
 }
 
 void FakeShell::run(const PutRow& act) { note_row(act.row); }
+void FakeShell::note_row(const Row& row) { note(written_, row); }
 
-void FakeShell::note_row(const Row& row) {
+void FakeShell::note(Rows& to, const Row& row) {
   struct Visitor {
     Rows& rows;
     void operator()(const SessionFacts& facts) const {
@@ -314,7 +347,7 @@ void FakeShell::note_row(const Row& row) {
       rows.reader_facts[{facts.handle, facts.lane}] = facts;
     }
   };
-  std::visit(Visitor{written_}, row);
+  std::visit(Visitor{to}, row);
 }
 
 void FakeShell::run(const DeleteRow& act) {
@@ -380,6 +413,26 @@ void FakeShell::run(const CutConnection& act) { closed.insert(act.connection); }
 void FakeShell::run(const SetTimer& act) { timer = act.at; }
 void FakeShell::run(const WatchProcess& act) { watched.emplace_back(act.session, act.connection); }
 void FakeShell::run(const Log& act) { EXPECT_FALSE(act.text.empty()); }
+
+std::optional<Answer> FakeShell::last_answer(ConnectionId connection) const {
+  const auto at = replies_.find(connection);
+  if (at == replies_.end() || at->second.empty()) return std::nullopt;
+  return at->second.back();
+}
+
+std::uint64_t FakeShell::roster_entry(std::uint64_t at, std::uint32_t index) const {
+  for (; index >= shm::kRosterEntries && at != 0; index -= shm::kRosterEntries) {
+    const auto block = blocks_.find(at);
+    at = block == blocks_.end() ? 0 : block->second.next;
+  }
+  const auto entry = entries_.find({at, index});
+  return entry == entries_.end() ? 0 : entry->second;
+}
+
+std::uint64_t FakeShell::roster_size(std::uint64_t block) const {
+  const auto at = blocks_.find(block);
+  return at == blocks_.end() ? 0 : at->second.size;
+}
 
 void FakeShell::audit() const {
   state_.audit();

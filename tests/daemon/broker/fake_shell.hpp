@@ -50,6 +50,7 @@ struct Rows {
   std::map<std::pair<HandleId, LaneId>, ReaderFacts> reader_facts;
 
   RegistryRows all() const;
+  static Rows of(const RegistryRows& all);
 };
 
 class FakeShell {
@@ -60,6 +61,8 @@ class FakeShell {
   // and so are the processes of `gone`. `die_at`: dies itself after so many actions of its adoption; 0: does not.
   FakeShell(const FakeShell& before, const std::set<SessionId>& gone, std::set<SegmentId> lost = {});
   void adopt(int die_at = 0);
+  // The same on other rows than those that were written: check_rows() has found them sound.
+  FakeShell(const FakeShell& before, const RegistryRows& rows);
 
   // An admitted connection: the broker's own uid, unless said otherwise.
   ConnectionId connect(std::uint32_t uid = 0, std::uint32_t gid = 0, std::vector<std::uint32_t> groups = {});
@@ -81,10 +84,16 @@ class FakeShell {
   // Lets time pass, and the timer ring.
   void pass(TimeMs ms);
 
+  // The answer to the last call of this connection, if one was sent before the broker died.
+  std::optional<Answer> last_answer(ConnectionId connection) const;
+
   SessionId session_of(ConnectionId connection) const { return state_.tables().connections.at(connection).session; }
   LaneId lane_of(HandleId publisher) const { return state_.tables().publishers.at(publisher).lane; }
   const Lane& lane(LaneId id) const { return state_.tables().lanes.at(id); }
   const Tables& tables() const { return state_.tables(); }
+  // The roster as a client sees it: the `index`-th entry of the chain that begins at `block`; 0: none.
+  std::uint64_t roster_entry(std::uint64_t block, std::uint32_t index) const;
+  std::uint64_t roster_size(std::uint64_t block) const;
 
   // Every check of State::audit(), and that rows and segments are those of the tables.
   void audit() const;
@@ -122,6 +131,7 @@ class FakeShell {
   void release_growth();
 
  private:
+  friend struct Rows;
   void run(const CreateSegment& act);
   void run(const GrowSegment& act);
   void run(const SealSegment& act);
@@ -153,6 +163,8 @@ class FakeShell {
   void carry_out(Actions actions);
   void commit() { rows = written_; }
   void note_row(const Row& row);
+  static void note(Rows& rows, const Row& row);
+  FakeShell(const FakeShell& before, Rows rows, const std::set<SessionId>& gone, std::set<SegmentId> lost);
   void expect_block(std::uint64_t block) const;
 
   State state_;
