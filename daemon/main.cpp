@@ -166,8 +166,9 @@ std::string set_up_roster(const Found& found, Registry& registry, Segments& segm
   return registry.commit();
 }
 
-// Serves until a signal ends it. Requires: the instance's lock is held, the registry is open.
-int serve(const Config& config, Listener& listener, Registry& registry) {
+// Serves until a signal ends it. SIGTERM and SIGINT: for good. SIGUSR1: `handed_over`, the next broker goes on with what is
+// there. Requires: the instance's lock is held, the registry is open.
+int serve(const Config& config, Listener& listener, Registry& registry, bool& handed_over) {
   auto segments = std::make_unique<Segments>(config.instance, registry.epoch());
   Found found;
   Legacy legacy;
@@ -212,18 +213,20 @@ int serve(const Config& config, Listener& listener, Registry& registry) {
   Server server(io, std::move(setup), *segments, registry, std::move(about));
   if (found.roster != 0) server.adopt(found.rows, std::move(found.lost));
   server.watch_leftovers(std::move(swept.left));
-  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
-  signals.async_wait([&](const boost::system::error_code& error, int) {
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGUSR1);
+  signals.async_wait([&](const boost::system::error_code& error, int signal) {
     if (error) return;
+    handed_over = signal == SIGUSR1;
     notify("STOPPING=1\nSTATUS=draining");
-    server.drain(kDrainDeadlineMs);
+    server.drain(kDrainDeadlineMs, handed_over);
   });
   server.listen(listener.take());
   const Watchdog watchdog(io);
   spdlog::info("instance {} serves at {}, epoch {}", config.instance, config.socket, registry.epoch());
   notify("READY=1\nSTATUS=serving " + config.instance + " at " + config.socket);
   io.run();
-  spdlog::info("stopped");
+  if (handed_over) segments->leave();
+  spdlog::info(handed_over ? "stopped; the next broker goes on" : "stopped");
   return 0;
 }
 
@@ -249,9 +252,10 @@ int run(const Config& config) {
     const bool known = ::access(path.c_str(), F_OK) == 0;
     wrong = registry.open(path, set_aside);
     if (!set_aside.empty()) spdlog::warn("{}", set_aside);
-    status = wrong.empty() ? serve(config, listener, registry) : fail(wrong);
+    bool handed_over = false;
+    status = wrong.empty() ? serve(config, listener, registry, handed_over) : fail(wrong);
     // A start that fails leaves what it found: an earlier broker's ids are never given again.
-    if (status == 0 || !known || !set_aside.empty()) registry.remove();
+    if (!handed_over && (status == 0 || !known || !set_aside.empty())) registry.remove();
   }
   listener.remove_socket();
   lock.remove();

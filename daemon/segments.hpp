@@ -52,6 +52,8 @@ class Segments {
   [[nodiscard]] std::string adopt(const broker::SegmentFacts& facts, const std::string& name);
   // From now on files are removed at the end: before, a start that fails leaves what it found.
   void own() { owns_ = true; }
+  // Files stay for the next broker.
+  void leave() { owns_ = false; }
   // The roster as it is in memory, block by block; the first stands for its header.
   std::vector<shm::RosterBlock> roster_blocks() const;
   // Whose lock is on the records of a session: -1 nobody's, 0 a process that we cannot see.

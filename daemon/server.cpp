@@ -398,9 +398,10 @@ void Server::watch_leftovers(std::vector<Leftover> leftovers) {
   }
 }
 
-void Server::drain(broker::TimeMs deadline_ms) {
+void Server::drain(broker::TimeMs deadline_ms, bool hand_over) {
   if (draining_) return;
   draining_ = true;
+  hands_over_ = hand_over;
   feed(broker::Drain{});
   error_code ignored;
   acceptor_.close(ignored);
@@ -421,7 +422,8 @@ void Server::drain(broker::TimeMs deadline_ms) {
 void Server::finish_drain() {
   drain_timer_.cancel();
   for (const auto& [session, leftover] : leftovers_)
-    for (const std::string& name : leftover.names) remove_segment_file(name);
+    for (const std::string& name : leftover.names)
+      if (!hands_over_) remove_segment_file(name);
   leftovers_.clear();
   io_.stop();
 }

@@ -51,7 +51,8 @@ class Server {
   void watch_leftovers(std::vector<Leftover> leftovers);
 
   // Answers what has arrived, opens nothing new, then calls stop() on the io_context, after `deadline_ms` at the latest.
-  void drain(broker::TimeMs deadline_ms);
+  // `hand_over`: what is there is left for the next broker.
+  void drain(broker::TimeMs deadline_ms, bool hand_over);
 
  private:
   using Socket = boost::asio::local::stream_protocol::socket;
@@ -129,6 +130,7 @@ class Server {
   std::deque<broker::Event> events_;  // to be stepped; answers to actions go to the front
   bool running_ = false;
   bool draining_ = false;
+  bool hands_over_ = false;
   broker::ConnectionId last_connection_ = 0;
   std::size_t held_descriptors_ = 0;  // of replies that wait for a slow reader
   std::map<broker::SessionId, Leftover> leftovers_;

@@ -310,6 +310,24 @@ TEST(Daemon, ASessionResumesWithTheNextOne) {
   EXPECT_EQ(stats(daemon)["sessions"], 0);
 }
 
+TEST(Daemon, HandsOverToTheNextOne) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const pid_t reader = spawn_reader(daemon, true);
+  const auto files = daemon.shm_files();
+  EXPECT_EQ(daemon.stop(SIGUSR1), 0) << daemon.log();
+  EXPECT_EQ(daemon.shm_files(), files);
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(stats(daemon)["epoch"], 2);
+  EXPECT_EQ(stats(daemon)["subscribers"], 1);
+  EXPECT_EQ(daemon.shm_files(), files);
+  EXPECT_EQ(daemon.stop(SIGTERM), 0);
+  EXPECT_TRUE(daemon.shm_files().empty());
+  EXPECT_FALSE(std::filesystem::exists(daemon.directory().file("run/" + daemon.instance() + ".db")));
+  ::kill(reader, SIGKILL);
+  ::waitpid(reader, nullptr, 0);
+}
+
 TEST(Daemon, TerminationRemovesWhatLiveSessionsOfEarlierOnesHold) {
   DaemonProcess daemon;
   ASSERT_TRUE(daemon.start()) << daemon.log();
