@@ -182,9 +182,8 @@ std::string Registry::prepare(const std::string& path) {
   sqlite3_busy_timeout(database_, 1000);
   // The instance's lock keeps other brokers away, so nobody else has to be asked: with every commit that would be six
   // system calls.
-  if (!execute(
-          "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; "
-          "PRAGMA foreign_keys = OFF"))
+  if (!execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; "
+               "PRAGMA foreign_keys = OFF"))
     return error("cannot use the registry");
   const std::int64_t version = number("PRAGMA user_version");
   const std::int64_t tables = number("SELECT count(*) FROM sqlite_master");
@@ -284,7 +283,8 @@ class Columns {
 template <class Read>
 std::string Registry::each(const char* sql, Read&& read) {
   sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) != SQLITE_OK) return error("cannot read the registry");
+  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) != SQLITE_OK)
+    return error("cannot read the registry");
   int result = SQLITE_ROW;
   bool good = true;
   while (good && (result = sqlite3_step(statement)) == SQLITE_ROW) {

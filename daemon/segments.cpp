@@ -132,7 +132,8 @@ std::string Segments::adopt(const broker::SegmentFacts& facts, const std::string
     return std::string("its file cannot be mapped: ") + std::strerror(error.get_native_error());
   }
   const auto& header = file.at<shm::SegmentHeader>();
-  if (shm::check_header(header, facts.kind, facts.id) != shm::HeaderCheck::kOk) return "its header is that of another segment";
+  if (shm::check_header(header, facts.kind, facts.id) != shm::HeaderCheck::kOk)
+    return "its header is that of another segment";
   if (facts.kind == shm::SegmentKind::kLane)
     ::madvise(file.memory.get_address(), file.memory.get_size(), MADV_DONTNEED);
   File& kept = files_[facts.id] = std::move(file);

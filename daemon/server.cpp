@@ -358,8 +358,9 @@ void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId>
   for (auto& [session, process] : processes)
     watcher_.watch(std::move(process), [this, id = session] { feed(broker::SessionEnded{id}); });
   for (const broker::SessionId session : unseen) asio::co_spawn(io_, look_until_gone(session), asio::detached);
-  spdlog::info("adopted {} sessions with {} topics and {} lanes; {} sessions had ended", state_.tables().sessions.size(),
-               state_.tables().topics.size(), state_.tables().lanes.size(), gone.size());
+  spdlog::info("adopted {} sessions with {} topics and {} lanes; {} sessions had ended",
+               state_.tables().sessions.size(), state_.tables().topics.size(), state_.tables().lanes.size(),
+               gone.size());
 }
 
 // The process lives where we do not see it, in another pid namespace, so nothing tells us of its end until its client

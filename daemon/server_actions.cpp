@@ -180,9 +180,7 @@ void Server::run(broker::Log& log) {
   }
 }
 
-void Server::run_event(broker::Event event) {
-  carry_out(state_.step(monotonic_ms(), std::move(event)));
-}
+void Server::run_event(broker::Event event) { carry_out(state_.step(monotonic_ms(), std::move(event))); }
 
 void Server::carry_out(broker::Actions actions) {
   for (broker::Action& action : actions) std::visit([this](auto& act) { run(act); }, action);

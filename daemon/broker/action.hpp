@@ -177,10 +177,10 @@ struct Log {
   std::string text;
 };
 
-using Action =
-    std::variant<CreateSegment, GrowSegment, SealSegment, ReadCursor, OpenEvent, RemoveSegment, ResetRecord, ClearBoard,
-                 ClearBlock, StoreEntry, StoreSize, StoreFlags, StoreNext, BumpChanges, EndLane, RingBells, PutRow,
-                 DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection, CutConnection, SetTimer, WatchProcess, Log>;
+using Action = std::variant<CreateSegment, GrowSegment, SealSegment, ReadCursor, OpenEvent, RemoveSegment, ResetRecord,
+                            ClearBoard, ClearBlock, StoreEntry, StoreSize, StoreFlags, StoreNext, BumpChanges, EndLane,
+                            RingBells, PutRow, DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection,
+                            CutConnection, SetTimer, WatchProcess, Log>;
 
 using Actions = std::vector<Action>;
 

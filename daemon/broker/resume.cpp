@@ -84,8 +84,8 @@ void State::resume_handles(Call call, Params& params) {
   nlohmann::json unknown = nlohmann::json::array();
   const auto session = tables_.sessions.find(connection.resuming);
   for (const HandleId handle : *handles) {
-    const bool known = session != tables_.sessions.end() && (session->second.publishers.contains(handle) ||
-                                                             session->second.subscribers.contains(handle));
+    const bool known = session != tables_.sessions.end() &&
+                       (session->second.publishers.contains(handle) || session->second.subscribers.contains(handle));
     if (known)
       connection.resumed.insert(handle);
     else
@@ -104,8 +104,8 @@ void State::resume_end(Call call, Params& params) {
   const std::set<HandleId> held = std::exchange(connection.resumed, {});
   const auto at = tables_.sessions.find(id);
   if (at == tables_.sessions.end())
-    return refuse(call, Refusal(control::Failure::kNotFound, "session " + std::to_string(id) +
-                                                                 " has ended meanwhile; open a new client"));
+    return refuse(call, Refusal(control::Failure::kNotFound,
+                                "session " + std::to_string(id) + " has ended meanwhile; open a new client"));
   Session& session = at->second;
   // The newest connection counts: the client has given the other one up.
   if (session.connection != 0) {

@@ -87,27 +87,61 @@ TEST(Registry, RowsComeBackAsTheyWere) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("x.db");
   std::string aside;
-  const broker::SessionFacts session{.id = UINT32_MAX, .uid = 1, .gid = UINT32_MAX, .pid = 4, .name = "it's", .exe = "/x",
-                                     .token = "secret", .token_hash = std::string("\0hash", 5), .membarrier = true,
-                                     .records = 7, .bells = 8, .created_ms = -9};
-  const broker::SegmentFacts segment{.id = 9, .kind = shm::SegmentKind::kBells, .sealed = true, .bytes = 1ULL << 44,
-                                     .reserve_bytes = 2ULL << 44, .session = 3, .lane = 11, .created_ms = 5};
+  const broker::SessionFacts session{.id = UINT32_MAX,
+                                     .uid = 1,
+                                     .gid = UINT32_MAX,
+                                     .pid = 4,
+                                     .name = "it's",
+                                     .exe = "/x",
+                                     .token = "secret",
+                                     .token_hash = std::string("\0hash", 5),
+                                     .membarrier = true,
+                                     .records = 7,
+                                     .bells = 8,
+                                     .created_ms = -9};
+  const broker::SegmentFacts segment{.id = 9,
+                                     .kind = shm::SegmentKind::kBells,
+                                     .sealed = true,
+                                     .bytes = 1ULL << 44,
+                                     .reserve_bytes = 2ULL << 44,
+                                     .session = 3,
+                                     .lane = 11,
+                                     .created_ms = 5};
   broker::TopicFacts topic;
   topic.id = 10;
   topic.name = "a/b";
   topic.block = 128;
   topic.decided = true;
-  topic.options = {.ring = 8, .chunks_max = 64, .clock = broker::Clock::kExact, .exclusive = true,
-                   .backing = broker::Backing::kSealed, .depth = 3, .linger_ms = -1, .stall_timeout_ms = -1};
+  topic.options = {.ring = 8,
+                   .chunks_max = 64,
+                   .clock = broker::Clock::kExact,
+                   .exclusive = true,
+                   .backing = broker::Backing::kSealed,
+                   .depth = 3,
+                   .linger_ms = -1,
+                   .stall_timeout_ms = -1};
   topic.type = {.name = "T", .bytes = 4, .align = 2, .hash = "00ff"};
-  const broker::LaneFacts lane{.id = 11, .topic = 10, .session = 3, .pid = 4, .process = "p", .publisher = 12, .segment = 9,
-                               .board = 12288, .bytes_max = 1 << 20, .state = shm::LaneState::kAborted, .shown = true,
+  const broker::LaneFacts lane{.id = 11,
+                               .topic = 10,
+                               .session = 3,
+                               .pid = 4,
+                               .process = "p",
+                               .publisher = 12,
+                               .segment = 9,
+                               .board = 12288,
+                               .bytes_max = 1 << 20,
+                               .state = shm::LaneState::kAborted,
+                               .shown = true,
                                .blocks = {256, 1ULL << 40}};
-  const broker::HandleFacts handle{.id = 12, .session = 3, .topic = 10, .role = broker::Role::kSubscriber,
-                                   .delivery = broker::Delivery::kLossless, .start = broker::StartAt::kOldest,
+  const broker::HandleFacts handle{.id = 12,
+                                   .session = 3,
+                                   .topic = 10,
+                                   .role = broker::Role::kSubscriber,
+                                   .delivery = broker::Delivery::kLossless,
+                                   .start = broker::StartAt::kOldest,
                                    .key = INT64_MAX};
-  const broker::ReaderFacts reader{.handle = 12, .lane = 11, .record = 4096, .entry = 13, .lossless = true, .turned = true,
-                                   .fresh = true};
+  const broker::ReaderFacts reader{
+      .handle = 12, .lane = 11, .record = 4096, .entry = 13, .lossless = true, .turned = true, .fresh = true};
   {
     Registry registry;
     ASSERT_EQ(registry.open(path, aside), "");
@@ -126,35 +160,35 @@ TEST(Registry, RowsComeBackAsTheyWere) {
               rows.lanes.size() == 1 && rows.handles.size() == 1 && rows.readers.size() == 1);
   const auto& s = rows.sessions[0];
   EXPECT_EQ(s.token, "") << "only its hash is kept";
-  EXPECT_EQ(std::tie(s.id, s.uid, s.gid, s.pid, s.name, s.exe, s.token_hash, s.membarrier, s.records, s.bells,
-                     s.created_ms),
-            std::tie(session.id, session.uid, session.gid, session.pid, session.name, session.exe, session.token_hash,
-                     session.membarrier, session.records, session.bells, session.created_ms));
+  EXPECT_EQ(
+      std::tie(s.id, s.uid, s.gid, s.pid, s.name, s.exe, s.token_hash, s.membarrier, s.records, s.bells, s.created_ms),
+      std::tie(session.id, session.uid, session.gid, session.pid, session.name, session.exe, session.token_hash,
+               session.membarrier, session.records, session.bells, session.created_ms));
   const auto& g = rows.segments[0];
   EXPECT_EQ(std::tie(g.id, g.kind, g.sealed, g.bytes, g.reserve_bytes, g.session, g.lane, g.created_ms),
             std::tie(segment.id, segment.kind, segment.sealed, segment.bytes, segment.reserve_bytes, segment.session,
                      segment.lane, segment.created_ms));
   const auto& t = rows.topics[0];
   EXPECT_EQ(std::tie(t.id, t.name, t.block, t.decided), std::tie(topic.id, topic.name, topic.block, topic.decided));
-  EXPECT_EQ(std::tie(t.options.ring, t.options.chunks_max, t.options.clock, t.options.exclusive, t.options.backing,
-                     t.options.depth, t.options.linger_ms, t.options.stall_timeout_ms),
-            std::tie(topic.options.ring, topic.options.chunks_max, topic.options.clock, topic.options.exclusive,
-                     topic.options.backing, topic.options.depth, topic.options.linger_ms,
-                     topic.options.stall_timeout_ms));
+  EXPECT_EQ(
+      std::tie(t.options.ring, t.options.chunks_max, t.options.clock, t.options.exclusive, t.options.backing,
+               t.options.depth, t.options.linger_ms, t.options.stall_timeout_ms),
+      std::tie(topic.options.ring, topic.options.chunks_max, topic.options.clock, topic.options.exclusive,
+               topic.options.backing, topic.options.depth, topic.options.linger_ms, topic.options.stall_timeout_ms));
   EXPECT_EQ(std::tie(t.type.name, t.type.bytes, t.type.align, t.type.hash),
             std::tie(topic.type.name, topic.type.bytes, topic.type.align, topic.type.hash));
   const auto& l = rows.lanes[0];
   EXPECT_EQ(std::tie(l.id, l.topic, l.session, l.pid, l.process, l.publisher, l.segment, l.board, l.bytes_max, l.state,
                      l.shown, l.blocks),
-            std::tie(lane.id, lane.topic, lane.session, lane.pid, lane.process, lane.publisher, lane.segment, lane.board,
-                     lane.bytes_max, lane.state, lane.shown, lane.blocks));
+            std::tie(lane.id, lane.topic, lane.session, lane.pid, lane.process, lane.publisher, lane.segment,
+                     lane.board, lane.bytes_max, lane.state, lane.shown, lane.blocks));
   const auto& h = rows.handles[0];
   EXPECT_EQ(std::tie(h.id, h.session, h.topic, h.role, h.delivery, h.start, h.key),
             std::tie(handle.id, handle.session, handle.topic, handle.role, handle.delivery, handle.start, handle.key));
   const auto& r = rows.readers[0];
-  EXPECT_EQ(std::tie(r.handle, r.lane, r.record, r.entry, r.lossless, r.turned, r.fresh),
-            std::tie(reader.handle, reader.lane, reader.record, reader.entry, reader.lossless, reader.turned,
-                     reader.fresh));
+  EXPECT_EQ(
+      std::tie(r.handle, r.lane, r.record, r.entry, r.lossless, r.turned, r.fresh),
+      std::tie(reader.handle, reader.lane, reader.record, reader.entry, reader.lossless, reader.turned, reader.fresh));
   // A row that is put again replaces itself.
   topic.options.ring = 128;
   registry.put(topic, "");
@@ -169,9 +203,9 @@ TEST(Registry, RowsComeBackAsTheyWere) {
 }
 
 TEST(Registry, ARowThatNoBrokerWritesIsNotRead) {
-  for (const char* change : {"UPDATE sessions SET uid = 5000000000", "UPDATE sessions SET pid = 'x'",
-                             "UPDATE sessions SET token_hash = 7", "UPDATE sessions SET membarrier = 2",
-                             "UPDATE sessions SET uid = -1", "UPDATE sessions SET records = 1.5"}) {
+  for (const char* change :
+       {"UPDATE sessions SET uid = 5000000000", "UPDATE sessions SET pid = 'x'", "UPDATE sessions SET token_hash = 7",
+        "UPDATE sessions SET membarrier = 2", "UPDATE sessions SET uid = -1", "UPDATE sessions SET records = 1.5"}) {
     const TemporaryDirectory directory;
     const std::string path = directory.file("x.db");
     std::string aside;

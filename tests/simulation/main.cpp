@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <functional>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -29,7 +28,10 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest();
   for (int i = 1; i < argc; i += 2) {
     const std::string name = argv[i];
-    std::uint64_t* const value = name == "--seeds" ? &seeds : name == "--first" ? &first : name == "--events" ? &events : nullptr;
+    std::uint64_t* const value = name == "--seeds"    ? &seeds
+                                 : name == "--first"  ? &first
+                                 : name == "--events" ? &events
+                                                      : nullptr;
     if (value == nullptr || i + 1 == argc || !number(argv[i + 1], *value)) {
       std::fprintf(stderr, "usage: holdfast_simulation [--seeds N] [--first SEED] [--events N]\n");
       return 2;

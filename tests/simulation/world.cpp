@@ -356,9 +356,8 @@ void World::die(std::size_t index) {
 void World::restart() {
   std::set<SessionId> gone;
   for (const auto& [id, facts] : shell_->rows.session_facts) {
-    const bool lives = std::any_of(clients_.begin(), clients_.end(), [&](const auto& client) {
-      return client->session == id;
-    });
+    const bool lives =
+        std::any_of(clients_.begin(), clients_.end(), [&](const auto& client) { return client->session == id; });
     if (!lives) gone.insert(id);
   }
   for (int tries = 0;; ++tries) {

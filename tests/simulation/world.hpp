@@ -48,9 +48,9 @@ class World {
     bool publisher = false;
     std::string topic;
     std::uint64_t key = 0;
-    broker::LaneId lane = 0;     // publisher
-    std::uint64_t block = 0;     // publisher: of its lane
-    std::uint64_t bytes = 0;     // publisher: valid bytes that it was told
+    broker::LaneId lane = 0;  // publisher
+    std::uint64_t block = 0;  // publisher: of its lane
+    std::uint64_t bytes = 0;  // publisher: valid bytes that it was told
     std::map<broker::LaneId, Reader> readers;
   };
   struct Client {
@@ -58,7 +58,7 @@ class World {
     bool stopped = false;
     bool lost = false;  // the broker has let its session end: the client knows
     broker::ConnectionId connection = 0;  // 0: none
-    broker::ConnectionId forgotten = 0;   // one that the client gave up, and the broker still has
+    broker::ConnectionId forgotten = 0;  // one that the client gave up, and the broker still has
     broker::SessionId session = 0;
     std::string token;
     std::uint64_t last_key = 0;

@@ -17,11 +17,12 @@ using nlohmann::json;
 // A world with everything in it: lanes open, hidden, ended and with many readers, sessions with and without membarrier.
 class World {
  public:
-  World() : shell_([] {
-    BrokerSetup setup;
-    setup.uid = 1000;
-    return setup;
-  }()) {
+  World()
+      : shell_([] {
+          BrokerSetup setup;
+          setup.uid = 1000;
+          return setup;
+        }()) {
     const ConnectionId first = shell_.client(1000);
     const ConnectionId second = shell_.connect(1000);
     shell_.hello(second, false);
@@ -88,9 +89,9 @@ class Mutator {
       else
         table.push_back(typename std::decay_t<decltype(table)>::value_type(*at));
     };
-    const std::function<void()> tables[] = {
-        [&] { act(rows.sessions); }, [&] { act(rows.segments); }, [&] { act(rows.topics); },
-        [&] { act(rows.lanes); },    [&] { act(rows.handles); },  [&] { act(rows.readers); }};
+    const std::function<void()> tables[] = {[&] { act(rows.sessions); }, [&] { act(rows.segments); },
+                                            [&] { act(rows.topics); },   [&] { act(rows.lanes); },
+                                            [&] { act(rows.handles); },  [&] { act(rows.readers); }};
     tables[pick(6)]();
   }
 
@@ -127,84 +128,137 @@ class Mutator {
   }
   void flag(bool& value) { value = !value; }
   void text(std::string& value) {
-    if (pick(3) == 0) value.assign(pick(5000), 'x');
-    else if (!value.empty() && pick(2) == 0) value[pick(value.size())] = static_cast<char>(pick(256));
-    else value.clear();
+    if (pick(3) == 0)
+      value.assign(pick(5000), 'x');
+    else if (!value.empty() && pick(2) == 0)
+      value[pick(value.size())] = static_cast<char>(pick(256));
+    else
+      value.clear();
   }
 
   void session(SessionFacts& facts) {
     switch (pick(8)) {
-      case 0: return number(facts.id);
-      case 1: return number(facts.uid);
-      case 2: return number(facts.pid);
-      case 3: return text(facts.name);
-      case 4: return text(facts.token_hash);
-      case 5: return flag(facts.membarrier);
-      case 6: return number(facts.records);
-      default: return number(facts.bells);
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.uid);
+      case 2:
+        return number(facts.pid);
+      case 3:
+        return text(facts.name);
+      case 4:
+        return text(facts.token_hash);
+      case 5:
+        return flag(facts.membarrier);
+      case 6:
+        return number(facts.records);
+      default:
+        return number(facts.bells);
     }
   }
   void segment(SegmentFacts& facts) {
     switch (pick(7)) {
-      case 0: return number(facts.id);
-      case 1: return number(facts.kind);
-      case 2: return flag(facts.sealed);
-      case 3: return number(facts.bytes);
-      case 4: return number(facts.reserve_bytes);
-      case 5: return number(facts.session);
-      default: return number(facts.lane);
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.kind);
+      case 2:
+        return flag(facts.sealed);
+      case 3:
+        return number(facts.bytes);
+      case 4:
+        return number(facts.reserve_bytes);
+      case 5:
+        return number(facts.session);
+      default:
+        return number(facts.lane);
     }
   }
   void topic(TopicFacts& facts) {
     switch (pick(11)) {
-      case 0: return number(facts.id);
-      case 1: return text(facts.name);
-      case 2: return number(facts.block);
-      case 3: return flag(facts.decided);
-      case 4: return number(facts.options.ring);
-      case 5: return number(facts.options.chunks_max);
-      case 6: return number(facts.options.clock);
-      case 7: return number(facts.options.backing);
-      case 8: return number(facts.options.linger_ms);
-      case 9: return text(facts.type.name);
-      default: return number(facts.options.depth);
+      case 0:
+        return number(facts.id);
+      case 1:
+        return text(facts.name);
+      case 2:
+        return number(facts.block);
+      case 3:
+        return flag(facts.decided);
+      case 4:
+        return number(facts.options.ring);
+      case 5:
+        return number(facts.options.chunks_max);
+      case 6:
+        return number(facts.options.clock);
+      case 7:
+        return number(facts.options.backing);
+      case 8:
+        return number(facts.options.linger_ms);
+      case 9:
+        return text(facts.type.name);
+      default:
+        return number(facts.options.depth);
     }
   }
   void lane(LaneFacts& facts) {
     switch (pick(11)) {
-      case 0: return number(facts.id);
-      case 1: return number(facts.topic);
-      case 2: return number(facts.session);
-      case 3: return text(facts.process);
-      case 4: return number(facts.publisher);
-      case 5: return number(facts.segment);
-      case 6: return number(facts.board);
-      case 7: return number(facts.bytes_max);
-      case 8: return number(facts.state);
-      case 9: return flag(facts.shown);
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.topic);
+      case 2:
+        return number(facts.session);
+      case 3:
+        return text(facts.process);
+      case 4:
+        return number(facts.publisher);
+      case 5:
+        return number(facts.segment);
+      case 6:
+        return number(facts.board);
+      case 7:
+        return number(facts.bytes_max);
+      case 8:
+        return number(facts.state);
+      case 9:
+        return flag(facts.shown);
       default:
-        if (pick(3) == 0) facts.blocks.resize(pick(4), facts.blocks.empty() ? 128 : facts.blocks.front());
-        else if (!facts.blocks.empty()) number(facts.blocks[pick(facts.blocks.size())]);
+        if (pick(3) == 0)
+          facts.blocks.resize(pick(4), facts.blocks.empty() ? 128 : facts.blocks.front());
+        else if (!facts.blocks.empty())
+          number(facts.blocks[pick(facts.blocks.size())]);
     }
   }
   void handle(HandleFacts& facts) {
     switch (pick(7)) {
-      case 0: return number(facts.id);
-      case 1: return number(facts.session);
-      case 2: return number(facts.topic);
-      case 3: return number(facts.role);
-      case 4: return number(facts.delivery);
-      case 5: return number(facts.start);
-      default: return number(facts.key);
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.session);
+      case 2:
+        return number(facts.topic);
+      case 3:
+        return number(facts.role);
+      case 4:
+        return number(facts.delivery);
+      case 5:
+        return number(facts.start);
+      default:
+        return number(facts.key);
     }
   }
   void reader(ReaderFacts& facts) {
     switch (pick(5)) {
-      case 0: return number(facts.handle);
-      case 1: return number(facts.lane);
-      case 2: return number(facts.record);
-      case 3: return number(facts.entry);
-      default: return flag(facts.turned);
+      case 0:
+        return number(facts.handle);
+      case 1:
+        return number(facts.lane);
+      case 2:
+        return number(facts.record);
+      case 3:
+        return number(facts.entry);
+      default:
+        return flag(facts.turned);
     }
   }
 

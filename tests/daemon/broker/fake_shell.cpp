@@ -57,8 +57,7 @@ Rows Rows::of(const RegistryRows& all) {
 FakeShell::FakeShell(const FakeShell& before, const std::set<SessionId>& gone, std::set<SegmentId> lost)
     : FakeShell(before, before.rows, gone, std::move(lost)) {}
 
-FakeShell::FakeShell(const FakeShell& before, const RegistryRows& given)
-    : FakeShell(before, Rows::of(given), {}, {}) {}
+FakeShell::FakeShell(const FakeShell& before, const RegistryRows& given) : FakeShell(before, Rows::of(given), {}, {}) {}
 
 FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionId>& gone, std::set<SegmentId> lost)
     : rows(std::move(left)),

@@ -115,11 +115,11 @@ class FakeShell {
   int fail_at = 0;
   int fail_count = 1;  // so many in a row
   Outcome failure;
-  int die_at = 0;                    // so many actions from now: throws Died, uncommitted rows are lost
-  bool audits = true;                // after every event; tests with thousands of rows do it themselves
-  bool hold_growth = false;          // answers to lane growth wait for release_growth()
-  std::uint64_t cursor = 0;          // what ReadCursor finds
-  std::vector<Action> log;           // of the last feed() or call()
+  int die_at = 0;  // so many actions from now: throws Died, uncommitted rows are lost
+  bool audits = true;  // after every event; tests with thousands of rows do it themselves
+  bool hold_growth = false;  // answers to lane growth wait for release_growth()
+  std::uint64_t cursor = 0;  // what ReadCursor finds
+  std::vector<Action> log;  // of the last feed() or call()
   std::optional<TimeMs> timer;
   std::set<ConnectionId> closed;
   std::vector<std::pair<SessionId, ConnectionId>> watched;

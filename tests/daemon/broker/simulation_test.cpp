@@ -112,9 +112,9 @@ class Play {
       case 2:
       case 3:
         (void)shell().call(connection, "subscriber.open",
-                          {{"topic", topic},
-                           {"delivery", pick(2) == 0 ? "lossless" : "drop_oldest"},
-                           {"start", pick(2) == 0 ? "next" : "oldest"}});
+                           {{"topic", topic},
+                            {"delivery", pick(2) == 0 ? "lossless" : "drop_oldest"},
+                            {"start", pick(2) == 0 ? "next" : "oldest"}});
         return;
       case 4:
         (void)shell().call(connection, "publisher.mapped", {{"handle", handle}});
@@ -176,7 +176,7 @@ class Play {
       const std::string token = "token-" + std::to_string(first);
       if (hash_token(token) == shell().rows.session_facts.at(id).token_hash)
         begun = shell().call(connection, "resume.begin",
-                            {{"protocol", 1}, {"layout", 1}, {"session", id}, {"token", token}});
+                             {{"protocol", 1}, {"layout", 1}, {"session", id}, {"token", token}});
     }
     ASSERT_TRUE(begun.ok() && !begun.result.is_null()) << begun.sentence;
     std::vector<HandleId> held;
