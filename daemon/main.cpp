@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// holdfastd: reads what it is told, takes its instance, sweeps what earlier brokers left, and serves until it is told to
-// stop. Set-up and tear-down mirror each other.
+// holdfastd: reads what it is told, takes its instance, adopts or sweeps what earlier brokers left, and serves until it is
+// told to stop. Set-up and tear-down mirror each other.
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include <fcntl.h>
@@ -114,16 +116,76 @@ std::string no_roster(const broker::Outcome& outcome) {
          "docker run --shm-size)";
 }
 
-// Serves until a signal ends it. Requires: the instance's lock is held, the registry is open.
-int serve(const Config& config, Listener& listener, Registry& registry) {
-  Swept swept = sweep(config.instance, registry.named_segments());
-  std::vector<broker::SessionId> live;
-  for (const Leftover& leftover : swept.left) live.push_back(leftover.session);
-  registry.keep_sessions(live);
-  if (swept.removed > 0 || !live.empty())
-    spdlog::info("swept {} segments of earlier brokers; {} of their sessions still live", swept.removed, live.size());
+// What was found of an earlier broker, once it has been looked at.
+struct Found {
+  broker::RegistryRows rows;
+  std::set<broker::SegmentId> lost;
+  std::set<std::string> names;  // of the files that were adopted
+  broker::SegmentId roster = 0;  // 0: there is nothing to adopt
+};
 
-  Segments segments(config.instance, registry.epoch());
+// Takes over the segments that the registry lists. Returns why none of it can be, or "".
+std::string find_earlier(Segments& segments, Legacy legacy, Found& found) {
+  if (legacy.rows.sessions.empty() && legacy.rows.segments.empty()) return "";
+  if (std::string wrong = broker::check_rows(legacy.rows); !wrong.empty()) return wrong;
+  for (const broker::SegmentFacts& facts : legacy.rows.segments) {
+    const std::string why = segments.adopt(facts, legacy.names[facts.id]);
+    if (facts.kind == shm::SegmentKind::kRoster) {
+      if (!why.empty()) return "the roster is lost: " + why;
+      found.roster = facts.id;
+    }
+    if (why.empty()) {
+      found.names.insert(legacy.names[facts.id]);
+    } else {
+      spdlog::warn("segment {} of an earlier broker is lost: {}", facts.id, why);
+      found.lost.insert(facts.id);
+    }
+  }
+  found.rows = std::move(legacy.rows);
+  return "";
+}
+
+// The roster, an earlier broker's or a new one. Returns what went wrong, or "".
+std::string set_up_roster(const Found& found, Registry& registry, Segments& segments, broker::BrokerSetup& setup) {
+  if (found.roster != 0) {
+    setup.roster = found.roster;
+    for (const broker::SegmentFacts& facts : found.rows.segments)
+      if (facts.id == found.roster) setup.roster_bytes = facts.bytes;
+    return "";
+  }
+  setup.last_id = registry.last_id() + 1;
+  setup.roster = setup.last_id;
+  broker::CreateSegment roster;
+  roster.facts.id = setup.roster;
+  roster.facts.kind = shm::SegmentKind::kRoster;
+  roster.facts.bytes = setup.roster_bytes;
+  roster.facts.reserve_bytes = shm::kRosterReserve;
+  roster.facts.created_ms = monotonic_ms();
+  if (const broker::Outcome made = segments.run(roster); made.failure) return no_roster(made);
+  registry.put(roster.facts, segments.name(setup.roster));
+  return registry.commit();
+}
+
+// Serves until a signal ends it. SIGTERM and SIGINT: for good. SIGUSR1: `handed_over`, the next broker goes on with what is
+// there. Requires: the instance's lock is held, the registry is open.
+int serve(const Config& config, Listener& listener, Registry& registry, bool& handed_over) {
+  auto segments = std::make_unique<Segments>(config.instance, registry.epoch());
+  Found found;
+  Legacy legacy;
+  std::string why = registry.load(legacy);
+  if (why.empty()) why = find_earlier(*segments, std::move(legacy), found);
+  if (!why.empty()) {
+    std::string sentence;
+    if (std::string wrong = registry.set_aside(why, sentence); !wrong.empty()) return fail(wrong);
+    spdlog::warn("{}", sentence);
+    found = {};
+    segments = std::make_unique<Segments>(config.instance, registry.epoch());
+  }
+  Swept swept = sweep(config.instance, found.names);
+  if (swept.removed > 0 || !swept.left.empty())
+    spdlog::info("swept {} segments of earlier brokers; {} of their sessions still live", swept.removed,
+                 swept.left.size());
+
   broker::BrokerSetup setup;
   setup.instance = config.instance;
   setup.version = HOLDFAST_VERSION;
@@ -133,20 +195,12 @@ int serve(const Config& config, Listener& listener, Registry& registry) {
   setup.sessions_max = config.sessions;
   setup.connections_per_uid = config.connections_per_uid;
   setup.last_session = registry.last_session();
-  setup.last_id = registry.last_id() + 1;
-  setup.roster = setup.last_id;
+  setup.last_id = registry.last_id();
+  setup.started_ms = monotonic_ms();
   if (std::string wrong = listener.find_group(config, setup.group); !wrong.empty()) return fail(wrong);
   setup.connections_max = raise_descriptor_limit(setup.group.has_value());
-
-  broker::CreateSegment roster;
-  roster.facts.id = setup.roster;
-  roster.facts.kind = shm::SegmentKind::kRoster;
-  roster.facts.bytes = setup.roster_bytes;
-  roster.facts.reserve_bytes = shm::kRosterReserve;
-  roster.facts.created_ms = setup.started_ms = monotonic_ms();
-  if (const broker::Outcome made = segments.run(roster); made.failure) return fail(no_roster(made));
-  registry.put(roster.facts, segments.name(setup.roster));
-  if (std::string wrong = registry.commit(); !wrong.empty()) return fail(wrong);
+  if (std::string wrong = set_up_roster(found, registry, *segments, setup); !wrong.empty()) return fail(wrong);
+  segments->own();
 
   if (!shm::register_membarrier()) spdlog::warn("no membarrier here: ringing is slower");
   boost::asio::io_context io(1);
@@ -156,20 +210,23 @@ int serve(const Config& config, Listener& listener, Registry& registry) {
   about.epoch = registry.epoch();
   about.started_ms = monotonic_ms();
   about.swept_segments = swept.removed;
-  Server server(io, std::move(setup), segments, registry, std::move(about));
+  Server server(io, std::move(setup), *segments, registry, std::move(about));
+  if (found.roster != 0) server.adopt(found.rows, std::move(found.lost));
   server.watch_leftovers(std::move(swept.left));
-  boost::asio::signal_set signals(io, SIGTERM, SIGINT);
-  signals.async_wait([&](const boost::system::error_code& error, int) {
+  boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGUSR1);
+  signals.async_wait([&](const boost::system::error_code& error, int signal) {
     if (error) return;
+    handed_over = signal == SIGUSR1;
     notify("STOPPING=1\nSTATUS=draining");
-    server.drain(kDrainDeadlineMs);
+    server.drain(kDrainDeadlineMs, handed_over);
   });
   server.listen(listener.take());
   const Watchdog watchdog(io);
   spdlog::info("instance {} serves at {}, epoch {}", config.instance, config.socket, registry.epoch());
   notify("READY=1\nSTATUS=serving " + config.instance + " at " + config.socket);
   io.run();
-  spdlog::info("stopped");
+  if (handed_over) segments->leave();
+  spdlog::info(handed_over ? "stopped; the next broker goes on" : "stopped");
   return 0;
 }
 
@@ -195,9 +252,10 @@ int run(const Config& config) {
     const bool known = ::access(path.c_str(), F_OK) == 0;
     wrong = registry.open(path, set_aside);
     if (!set_aside.empty()) spdlog::warn("{}", set_aside);
-    status = wrong.empty() ? serve(config, listener, registry) : fail(wrong);
+    bool handed_over = false;
+    status = wrong.empty() ? serve(config, listener, registry, handed_over) : fail(wrong);
     // A start that fails leaves what it found: an earlier broker's ids are never given again.
-    if (status == 0 || !known || !set_aside.empty()) registry.remove();
+    if (!handed_over && (status == 0 || !known || !set_aside.empty())) registry.remove();
   }
   listener.remove_socket();
   lock.remove();

@@ -2,11 +2,11 @@
 #include "daemon/registry.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
+#include <type_traits>
 
-#include <openssl/sha.h>
 #include <sqlite3.h>
 #include <unistd.h>
 
@@ -31,9 +31,10 @@ constexpr const char* kSchema = R"(
     type_align INTEGER NOT NULL, type_hash TEXT NOT NULL);
   CREATE TABLE lanes (id INTEGER PRIMARY KEY AUTOINCREMENT, topic INTEGER NOT NULL, session INTEGER NOT NULL,
     pid INTEGER NOT NULL, process TEXT NOT NULL, publisher INTEGER NOT NULL, segment INTEGER NOT NULL,
-    board INTEGER NOT NULL, bytes_max INTEGER NOT NULL, state INTEGER NOT NULL, shown INTEGER NOT NULL);
+    board INTEGER NOT NULL, bytes_max INTEGER NOT NULL, state INTEGER NOT NULL, shown INTEGER NOT NULL,
+    blocks BLOB NOT NULL);
   CREATE TABLE handles (id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL, topic INTEGER NOT NULL,
-    role INTEGER NOT NULL, delivery INTEGER NOT NULL, start INTEGER NOT NULL);
+    role INTEGER NOT NULL, delivery INTEGER NOT NULL, start INTEGER NOT NULL, key INTEGER NOT NULL);
   CREATE TABLE readers (handle INTEGER NOT NULL, lane INTEGER NOT NULL, record INTEGER NOT NULL,
     entry INTEGER NOT NULL, lossless INTEGER NOT NULL, turned INTEGER NOT NULL, fresh INTEGER NOT NULL,
     PRIMARY KEY (handle, lane)) WITHOUT ROWID;
@@ -63,8 +64,8 @@ constexpr const char* kStatements[] = {
     "INSERT OR REPLACE INTO sessions VALUES (?,?,?,?,?,?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO segments VALUES (?,?,?,?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO topics VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO lanes VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO handles VALUES (?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO lanes VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+    "INSERT OR REPLACE INTO handles VALUES (?,?,?,?,?,?,?)",
     "INSERT OR REPLACE INTO readers VALUES (?,?,?,?,?,?,?)",
     "DELETE FROM sessions WHERE id = ?",
     "DELETE FROM segments WHERE id = ?",
@@ -124,16 +125,10 @@ class Registry::Statement {
   int at_ = 0;
 };
 
-Registry::~Registry() {
-  for (sqlite3_stmt* statement : statements_) sqlite3_finalize(statement);
-  sqlite3_close_v2(database_);
-}
+Registry::~Registry() { close(); }
 
 void Registry::remove() {
-  for (sqlite3_stmt* statement : statements_) sqlite3_finalize(statement);
-  statements_.clear();
-  sqlite3_close_v2(database_);
-  database_ = nullptr;
+  close();
   for (const char* suffix : {"", "-wal", "-shm"}) ::unlink((path_ + suffix).c_str());
 }
 
@@ -155,17 +150,28 @@ std::int64_t Registry::number(const char* sql) {
 
 std::string Registry::open(const std::string& path, std::string& set_aside) {
   path_ = path;
-  std::string why = prepare(path);
-  if (why.empty()) return why;
-  // Not ours to read. Keep it for whoever wants to look, and begin anew.
+  const std::string why = prepare(path);
+  return why.empty() ? why : begin_anew(why, set_aside);
+}
+
+// Not ours to read. It is kept for whoever wants to look.
+std::string Registry::begin_anew(const std::string& why, std::string& sentence) {
+  close();
+  const std::string aside = path_ + ".aside";
+  ::unlink((path_ + "-shm").c_str());
+  ::unlink((aside + "-wal").c_str());
+  ::rename((path_ + "-wal").c_str(), (aside + "-wal").c_str());
+  if (::rename(path_.c_str(), aside.c_str()) != 0) return why;
+  sentence = why + "; kept as " + aside;
+  return prepare(path_);
+}
+
+void Registry::close() {
+  for (sqlite3_stmt* statement : statements_) sqlite3_finalize(statement);
+  statements_.clear();
   sqlite3_close_v2(database_);
   database_ = nullptr;
-  const std::string aside = path + ".aside";
-  ::unlink((path + "-shm").c_str());
-  ::rename((path + "-wal").c_str(), (aside + "-wal").c_str());
-  if (::rename(path.c_str(), aside.c_str()) != 0) return why;
-  set_aside = why + "; kept as " + aside;
-  return prepare(path);
+  in_transaction_ = failed_ = false;
 }
 
 // Opens the database at `path` and makes it ready. Returns why it cannot be used, or "".
@@ -174,7 +180,10 @@ std::string Registry::prepare(const std::string& path) {
                       nullptr) != SQLITE_OK)
     return error("cannot open the registry");
   sqlite3_busy_timeout(database_, 1000);
-  if (!execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF"))
+  // The instance's lock keeps other brokers away, so nobody else has to be asked: with every commit that would be six
+  // system calls.
+  if (!execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; "
+               "PRAGMA foreign_keys = OFF"))
     return error("cannot use the registry");
   const std::int64_t version = number("PRAGMA user_version");
   const std::int64_t tables = number("SELECT count(*) FROM sqlite_master");
@@ -223,44 +232,129 @@ bool Registry::usable() {
   return sound;
 }
 
-std::vector<KnownSegment> Registry::named_segments() {
-  std::vector<KnownSegment> known;
-  sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v2(database_, "SELECT id, session, name FROM segments WHERE name <> ''", -1, &statement,
-                         nullptr) == SQLITE_OK) {
-    while (sqlite3_step(statement) == SQLITE_ROW) {
-      const auto* name = reinterpret_cast<const char*>(sqlite3_column_text(statement, 2));
-      known.push_back({static_cast<broker::SegmentId>(sqlite3_column_int64(statement, 0)),
-                       static_cast<broker::SessionId>(sqlite3_column_int64(statement, 1)),
-                       name != nullptr ? name : ""});
+namespace {
+
+// The columns of one row, in order. A value that does not fit its field makes the row bad.
+class Columns {
+ public:
+  explicit Columns(sqlite3_stmt* statement) : statement_(statement) {}
+
+  template <class T>
+  Columns& operator>>(T& value) {
+    if constexpr (std::is_same_v<T, std::string>) {
+      value = bytes();
+    } else if constexpr (std::is_enum_v<T>) {
+      std::underlying_type_t<T> number{};
+      *this >> number;
+      value = static_cast<T>(number);
+    } else {
+      if (sqlite3_column_type(statement_, at_) != SQLITE_INTEGER) good_ = false;
+      const sqlite3_int64 number = sqlite3_column_int64(statement_, at_++);
+      if constexpr (std::is_same_v<T, bool>) {
+        good_ = good_ && (number == 0 || number == 1);
+        value = number != 0;
+      } else {
+        value = static_cast<T>(number);
+        // 64 bits without a sign are stored with one.
+        good_ = good_ && static_cast<sqlite3_int64>(value) == number;
+      }
     }
+    return *this;
+  }
+
+  std::string bytes() {
+    const auto* data = static_cast<const char*>(sqlite3_column_blob(statement_, at_));
+    const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_, at_));
+    const int type = sqlite3_column_type(statement_, at_++);
+    if (type != SQLITE_TEXT && type != SQLITE_BLOB) good_ = false;
+    return data != nullptr ? std::string(data, size) : std::string();
+  }
+
+  bool good() const { return good_; }
+
+ private:
+  sqlite3_stmt* statement_;
+  int at_ = 0;
+  bool good_ = true;
+};
+
+}  // namespace
+
+template <class Read>
+std::string Registry::each(const char* sql, Read&& read) {
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) != SQLITE_OK)
+    return error("cannot read the registry");
+  int result = SQLITE_ROW;
+  bool good = true;
+  while (good && (result = sqlite3_step(statement)) == SQLITE_ROW) {
+    Columns columns(statement);
+    read(columns);
+    good = columns.good();
   }
   sqlite3_finalize(statement);
-  return known;
+  if (!good) return "the registry " + path_ + " has a row that no broker has written";
+  return result == SQLITE_DONE ? "" : error("cannot read the registry");
 }
 
-void Registry::keep_sessions(const std::vector<broker::SessionId>& sessions) {
-  std::string list = "(0";
-  for (const broker::SessionId session : sessions) list += "," + std::to_string(session);
-  list += ")";
-  // The roster of the broker before belongs to nobody any more.
-  const std::string sql =
-      "BEGIN; DELETE FROM sessions WHERE id NOT IN " + list +
-      "; DELETE FROM segments WHERE session = 0 OR sealed <> 0 OR session NOT IN " + list +
-      "; DELETE FROM handles WHERE session NOT IN " + list + "; DELETE FROM lanes WHERE session NOT IN " + list +
-      "; DELETE FROM readers WHERE handle NOT IN (SELECT id FROM handles)"
-      "; DELETE FROM topics WHERE id NOT IN (SELECT topic FROM handles UNION SELECT topic FROM lanes)"
-      "; COMMIT";
-  if (!execute(sql.c_str())) execute("ROLLBACK");
+std::string Registry::load(Legacy& legacy) {
+  broker::RegistryRows& rows = legacy.rows;
+  std::string why = each("SELECT * FROM sessions ORDER BY id", [&](Columns& row) {
+    broker::SessionFacts& facts = rows.sessions.emplace_back();
+    row >> facts.id >> facts.uid >> facts.gid >> facts.pid >> facts.name >> facts.exe >> facts.token_hash >>
+        facts.membarrier >> facts.records >> facts.bells >> facts.created_ms;
+  });
+  if (!why.empty()) return why;
+  why = each("SELECT * FROM segments ORDER BY id", [&](Columns& row) {
+    broker::SegmentFacts& facts = rows.segments.emplace_back();
+    row >> facts.id >> facts.kind;
+    std::string name = row.bytes();
+    row >> facts.sealed >> facts.bytes >> facts.reserve_bytes >> facts.session >> facts.lane >> facts.created_ms;
+    if (!name.empty()) legacy.names[facts.id] = std::move(name);
+  });
+  if (!why.empty()) return why;
+  why = each("SELECT * FROM topics ORDER BY id", [&](Columns& row) {
+    broker::TopicFacts& facts = rows.topics.emplace_back();
+    broker::TopicOptions& options = facts.options;
+    row >> facts.id >> facts.name >> facts.block >> facts.decided >> options.ring >> options.chunks_max >>
+        options.clock >> options.exclusive >> options.backing >> options.depth >> options.linger_ms >>
+        options.stall_timeout_ms >> facts.type.name >> facts.type.bytes >> facts.type.align >> facts.type.hash;
+  });
+  if (!why.empty()) return why;
+  why = each("SELECT * FROM lanes ORDER BY id", [&](Columns& row) {
+    broker::LaneFacts& facts = rows.lanes.emplace_back();
+    row >> facts.id >> facts.topic >> facts.session >> facts.pid >> facts.process >> facts.publisher >> facts.segment >>
+        facts.board >> facts.bytes_max >> facts.state >> facts.shown;
+    const std::string blocks = row.bytes();
+    facts.blocks.resize(blocks.size() / sizeof facts.blocks[0]);
+    std::memcpy(facts.blocks.data(), blocks.data(), facts.blocks.size() * sizeof facts.blocks[0]);
+  });
+  if (!why.empty()) return why;
+  why = each("SELECT * FROM handles ORDER BY id", [&](Columns& row) {
+    broker::HandleFacts& facts = rows.handles.emplace_back();
+    row >> facts.id >> facts.session >> facts.topic >> facts.role >> facts.delivery >> facts.start >> facts.key;
+  });
+  if (!why.empty()) return why;
+  return each("SELECT * FROM readers ORDER BY lane, handle", [&](Columns& row) {
+    broker::ReaderFacts& facts = rows.readers.emplace_back();
+    row >> facts.handle >> facts.lane >> facts.record >> facts.entry >> facts.lossless >> facts.turned >> facts.fresh;
+  });
 }
 
-void Registry::drop_session(broker::SessionId session) {
-  const std::string id = std::to_string(session);
-  const std::string sql = "BEGIN; DELETE FROM readers WHERE handle IN (SELECT id FROM handles WHERE session = " + id +
-                          "); DELETE FROM handles WHERE session = " + id + "; DELETE FROM lanes WHERE session = " + id +
-                          "; DELETE FROM segments WHERE session = " + id + "; DELETE FROM sessions WHERE id = " + id +
-                          "; COMMIT";
-  if (!execute(sql.c_str())) execute("ROLLBACK");
+std::string Registry::set_aside(const std::string& why, std::string& sentence) {
+  const std::uint64_t epoch = epoch_;
+  const broker::SessionId session = last_session_;
+  const std::uint64_t id = last_id_;
+  close();
+  if (std::string wrong = begin_anew("the registry " + path_ + " makes no sense (" + why + ")", sentence);
+      !wrong.empty())
+    return wrong;
+  // It was sound enough to be read: whoever still uses its ids is not mistaken for somebody else.
+  last_session_ = std::max(last_session_, session);
+  last_id_ = std::max(last_id_, id);
+  epoch_ = std::max(epoch_, epoch);
+  const std::string numbers = "UPDATE meta SET value = '" + std::to_string(epoch_) + "' WHERE key = 'epoch'";
+  return execute(numbers.c_str()) ? "" : error("cannot write the registry");
 }
 
 void Registry::begin() {
@@ -276,11 +370,9 @@ void Registry::put(const broker::Row& row, const std::string& segment_name) {
     const std::string& segment_name;
 
     void operator()(const broker::SessionFacts& facts) const {
-      std::array<unsigned char, SHA256_DIGEST_LENGTH> hash{};
-      SHA256(reinterpret_cast<const unsigned char*>(facts.token.data()), facts.token.size(), hash.data());
       Statement put(registry, kPutSession);
       put << facts.id << facts.uid << facts.gid << facts.pid << facts.name << facts.exe;
-      put.blob(hash.data(), hash.size());
+      put.blob(facts.token_hash.data(), facts.token_hash.size());
       put << facts.membarrier << facts.records << facts.bells << facts.created_ms;
       put.run();
     }
@@ -303,12 +395,13 @@ void Registry::put(const broker::Row& row, const std::string& segment_name) {
       Statement put(registry, kPutLane);
       put << facts.id << facts.topic << facts.session << facts.pid << facts.process << facts.publisher << facts.segment
           << facts.board << facts.bytes_max << static_cast<int>(facts.state) << facts.shown;
+      put.blob(facts.blocks.data(), facts.blocks.size() * sizeof facts.blocks[0]);
       put.run();
     }
     void operator()(const broker::HandleFacts& facts) const {
       Statement put(registry, kPutHandle);
       put << facts.id << facts.session << facts.topic << static_cast<int>(facts.role)
-          << static_cast<int>(facts.delivery) << static_cast<int>(facts.start);
+          << static_cast<int>(facts.delivery) << static_cast<int>(facts.start) << facts.key;
       put.run();
     }
     void operator()(const broker::ReaderFacts& facts) const {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,12 @@ struct sqlite3_stmt;
 
 namespace holdfast::daemon {
 
-inline constexpr int kRegistryVersion = 1;
+inline constexpr int kRegistryVersion = 2;
 
-struct KnownSegment {
-  broker::SegmentId id;
-  broker::SessionId session;
-  std::string name;
+// What an earlier broker left. A sealed segment has no name.
+struct Legacy {
+  broker::RegistryRows rows;
+  std::map<broker::SegmentId, std::string> names;
 };
 
 class Registry {
@@ -46,14 +47,12 @@ class Registry {
   broker::SessionId last_session() const { return last_session_; }
   std::uint64_t last_id() const { return last_id_; }
 
-  // The named segments that the rows of earlier brokers name.
-  std::vector<KnownSegment> named_segments();
+  // Reads every row. Returns what could not be read, or "".
+  [[nodiscard]] std::string load(Legacy& legacy);
 
-  // Drops everything of sessions other than these, and of segments that no session has: what the sweep has removed.
-  void keep_sessions(const std::vector<broker::SessionId>& sessions);
-
-  // Drops all rows of one session of an earlier broker.
-  void drop_session(broker::SessionId session);
+  // Renames the database, whose rows make no sense, and begins anew. The ids that it gave stay given where it says so.
+  // `sentence`: what to log. Returns what went wrong, or "".
+  [[nodiscard]] std::string set_aside(const std::string& why, std::string& sentence);
 
   void put(const broker::Row& row, const std::string& segment_name);
   void erase(broker::Table table, std::uint64_t id);
@@ -65,6 +64,10 @@ class Registry {
   class Statement;
 
   std::string prepare(const std::string& path);
+  std::string begin_anew(const std::string& why, std::string& sentence);
+  void close();
+  template <class Read>
+  std::string each(const char* sql, Read&& read);
   bool usable();
   bool execute(const char* sql);
   std::string error(const char* what) const;

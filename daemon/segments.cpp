@@ -10,12 +10,14 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <boost/interprocess/permissions.hpp>
 #include <boost/interprocess/shared_memory_object.hpp>
 
 #include "daemon/broker/check.hpp"
 #include "daemon/free_memory.hpp"
 #include "daemon/policy.hpp"
+#include "daemon/sweep.hpp"
 #include "proto/shm/bell.hpp"
 #include "proto/shm/roster.hpp"
 
@@ -98,8 +100,61 @@ struct BrokerSound {
 }  // namespace
 
 Segments::~Segments() {
+  if (!owns_) return;
   for (auto& [id, file] : files_)
     if (!file.name.empty()) ipc::shared_memory_object::remove(file.name.c_str());
+}
+
+// The file is ours alone to name, but anybody of our uid could have made one of this name, so it is looked at like
+// anything that comes from outside.
+std::string Segments::adopt(const broker::SegmentFacts& facts, const std::string& name) {
+  const std::string prefix = "holdfast." + instance_ + "." + kind_name(facts.kind) + ".";
+  if (facts.sealed) return "it was sealed, and nobody kept its descriptor";
+  if (!name.starts_with(prefix) || name.size() != prefix.size() + 16 ||
+      name.find_first_not_of("0123456789abcdef", prefix.size()) != std::string::npos)
+    return "its name is not one that we give";
+  const Descriptor fd(::shm_open(("/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0));
+  if (!fd) return std::string("its file cannot be opened: ") + std::strerror(errno);
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != ::geteuid() ||
+      (status.st_mode & 07777) != 0600)
+    return "its file is not ours";
+  if (static_cast<std::uint64_t>(status.st_size) < facts.bytes) return "its file is shorter than its row says";
+  File file;
+  file.kind = facts.kind;
+  file.name = name;
+  file.reserved = file.valid = facts.bytes;
+  // A growth that was not finished may have added more: it stays for the next one. Nobody was told of it, but a reader
+  // may have seen the new size, and must not find it cut.
+  try {
+    file.memory = ipc::mapped_region(Mappable{fd.get()}, ipc::read_write, 0, mapped_bytes(facts));
+  } catch (const ipc::interprocess_exception& error) {
+    return std::string("its file cannot be mapped: ") + std::strerror(error.get_native_error());
+  }
+  const auto& header = file.at<shm::SegmentHeader>();
+  if (shm::check_header(header, facts.kind, facts.id) != shm::HeaderCheck::kOk)
+    return "its header is that of another segment";
+  if (facts.kind == shm::SegmentKind::kLane)
+    ::madvise(file.memory.get_address(), file.memory.get_size(), MADV_DONTNEED);
+  File& kept = files_[facts.id] = std::move(file);
+  if (kept.kind == shm::SegmentKind::kRoster) {
+    roster_ = &kept;
+    Atomics::store<shm::At::kRosterSize>(kept.at<shm::RosterHeader>().valid_bytes, facts.bytes);
+  }
+  return "";
+}
+
+std::vector<shm::RosterBlock> Segments::roster_blocks() const {
+  std::vector<shm::RosterBlock> blocks(roster_->valid / sizeof(shm::RosterBlock));
+  // Nobody else writes it.
+  std::memcpy(blocks.data(), roster_->memory.get_address(), blocks.size() * sizeof blocks[0]);
+  return blocks;
+}
+
+pid_t Segments::session_holder(broker::SegmentId records) {
+  const File* file = find(records);
+  const Descriptor fd = file != nullptr ? reopen(*file, false) : Descriptor();
+  return fd ? lock_holder(fd.get()) : -1;
 }
 
 Segments::File* Segments::find(broker::SegmentId segment) {

@@ -20,6 +20,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include <sys/types.h>
 #include <boost/interprocess/mapped_region.hpp>
 
 #include "daemon/broker/action.hpp"
@@ -44,8 +45,19 @@ class Segments {
   Segments(std::string instance, std::uint64_t epoch) : instance_(std::move(instance)), epoch_(epoch) {}
   Segments(const Segments&) = delete;
   Segments& operator=(const Segments&) = delete;
-  // Removes every file that is left.
+  // Removes every file that is left, if it owns them.
   ~Segments();
+
+  // Takes over the file of a segment that an earlier broker made, if it is what its row says. Returns why not, or "".
+  [[nodiscard]] std::string adopt(const broker::SegmentFacts& facts, const std::string& name);
+  // From now on files are removed at the end: before, a start that fails leaves what it found.
+  void own() { owns_ = true; }
+  // Files stay for the next broker.
+  void leave() { owns_ = false; }
+  // The roster as it is in memory, block by block; the first stands for its header.
+  std::vector<shm::RosterBlock> roster_blocks() const;
+  // Whose lock is on the records of a session: -1 nobody's, 0 a process that we cannot see.
+  pid_t session_holder(broker::SegmentId records);
 
   // Actions that can fail.
   [[nodiscard]] broker::Outcome run(const broker::CreateSegment& create);
@@ -115,6 +127,7 @@ class Segments {
   std::unordered_map<broker::SegmentId, File> files_;
   std::unordered_map<std::uint64_t, broker::SegmentId> event_segments_;  // eventfd number → bell segment
   File* roster_ = nullptr;
+  bool owns_ = false;
   Totals totals_;
 };
 

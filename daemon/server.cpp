@@ -327,6 +327,59 @@ void Server::feed(broker::Event event) {
   }
 }
 
+void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost) {
+  std::set<broker::SessionId> gone;
+  std::vector<std::pair<broker::SessionId, Descriptor>> processes;
+  std::vector<broker::SessionId> unseen;
+  for (const broker::SessionFacts& session : rows.sessions) {
+    Descriptor process;
+    pid_t pid = 0;
+    if (lost.contains(session.records)) {
+      // Its lock cannot be asked. The pid may be another process's by now: then it is kept longer than it has to be.
+      pid = session.pid;
+      process = open_process(pid);
+      if (!process) pid = -1;
+    } else {
+      pid = segments_.session_holder(session.records);
+      // The pid belongs to the holder if the lock is still there when we have its pidfd.
+      if (pid > 0) process = open_process(pid);
+      if (pid > 0 && segments_.session_holder(session.records) < 0) pid = -1;
+    }
+    if (pid < 0)
+      gone.insert(session.id);
+    else if (process)
+      processes.emplace_back(session.id, std::move(process));
+    else
+      unseen.push_back(session.id);
+  }
+  carry_out(state_.adopt(monotonic_ms(), rows, segments_.roster_blocks(), gone, std::move(lost)));
+  for (const broker::SegmentFacts& segment : rows.segments)
+    if (!state_.tables().segments.contains(segment.id)) ++about_.swept_segments;
+  for (auto& [session, process] : processes)
+    watcher_.watch(std::move(process), [this, id = session] { feed(broker::SessionEnded{id}); });
+  for (const broker::SessionId session : unseen) asio::co_spawn(io_, look_until_gone(session), asio::detached);
+  spdlog::info("adopted {} sessions with {} topics and {} lanes; {} sessions had ended",
+               state_.tables().sessions.size(), state_.tables().topics.size(), state_.tables().lanes.size(),
+               gone.size());
+}
+
+// The process lives where we do not see it, in another pid namespace, so nothing tells us of its end until its client
+// has connected again: then its hang-up does.
+asio::awaitable<void> Server::look_until_gone(broker::SessionId session) {
+  constexpr auto kPause = std::chrono::seconds(5);
+  asio::steady_timer pause(io_);
+  while (!draining_) {
+    error_code error;
+    pause.expires_after(kPause);
+    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    const auto at = state_.tables().sessions.find(session);
+    if (at == state_.tables().sessions.end() || at->second.connection != 0) co_return;
+    if (segments_.session_holder(at->second.facts.records) >= 0) continue;
+    feed(broker::SessionEnded{session});
+    co_return;
+  }
+}
+
 void Server::watch_leftovers(std::vector<Leftover> leftovers) {
   for (Leftover& leftover : leftovers) {
     const broker::SessionId session = leftover.session;
@@ -337,7 +390,6 @@ void Server::watch_leftovers(std::vector<Leftover> leftovers) {
       for (const std::string& name : at->second.names) remove_segment_file(name);
       about_.swept_segments += at->second.names.size();
       leftovers_.erase(at);
-      registry_.drop_session(session);
     };
     if (process)
       watcher_.watch(std::move(process), ended);
@@ -347,9 +399,10 @@ void Server::watch_leftovers(std::vector<Leftover> leftovers) {
   }
 }
 
-void Server::drain(broker::TimeMs deadline_ms) {
+void Server::drain(broker::TimeMs deadline_ms, bool hand_over) {
   if (draining_) return;
   draining_ = true;
+  hands_over_ = hand_over;
   feed(broker::Drain{});
   error_code ignored;
   acceptor_.close(ignored);
@@ -370,7 +423,8 @@ void Server::drain(broker::TimeMs deadline_ms) {
 void Server::finish_drain() {
   drain_timer_.cancel();
   for (const auto& [session, leftover] : leftovers_)
-    for (const std::string& name : leftover.names) remove_segment_file(name);
+    for (const std::string& name : leftover.names)
+      if (!hands_over_) remove_segment_file(name);
   leftovers_.clear();
   io_.stop();
 }

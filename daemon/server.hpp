@@ -11,6 +11,7 @@
 
 #include <deque>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -42,11 +43,16 @@ class Server {
   // Serves connections to this listening socket until drain().
   void listen(Descriptor socket);
 
-  // Watches the processes of earlier brokers' sessions, and removes their segments when they are gone.
+  // Takes over the sessions, lanes and handles of an earlier broker, and watches their processes: `lost` are segments
+  // whose file was not there. Requires: nothing is served yet.
+  void adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost);
+
+  // Watches the processes of sessions that were not adopted, and removes their segments when they are gone.
   void watch_leftovers(std::vector<Leftover> leftovers);
 
   // Answers what has arrived, opens nothing new, then calls stop() on the io_context, after `deadline_ms` at the latest.
-  void drain(broker::TimeMs deadline_ms);
+  // `hand_over`: what is there is left for the next broker.
+  void drain(broker::TimeMs deadline_ms, bool hand_over);
 
  private:
   using Socket = boost::asio::local::stream_protocol::socket;
@@ -79,6 +85,8 @@ class Server {
   Awaitable<bool> flush(Link& link);
   Awaitable<void> grow_slowly(broker::GrowSegment grow);
   void put_off_alarm();
+  void carry_out(broker::Actions actions);
+  Awaitable<void> look_until_gone(broker::SessionId session);
   bool receive(Link& link, bool& again);
   void handle_line(Link& link, const std::string& line);
   bool refuse_connection();
@@ -101,6 +109,7 @@ class Server {
   void run(broker::ReplyError& reply);
   void run(broker::ReplyReport& reply);
   void run(broker::CloseConnection& close);
+  void run(broker::CutConnection& cut);
   void run(broker::SetTimer& set);
   void run(broker::WatchProcess& watch);
   void run(broker::Log& log);
@@ -121,6 +130,7 @@ class Server {
   std::deque<broker::Event> events_;  // to be stepped; answers to actions go to the front
   bool running_ = false;
   bool draining_ = false;
+  bool hands_over_ = false;
   broker::ConnectionId last_connection_ = 0;
   std::size_t held_descriptors_ = 0;  // of replies that wait for a slow reader
   std::map<broker::SessionId, Leftover> leftovers_;

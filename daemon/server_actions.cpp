@@ -127,6 +127,13 @@ void Server::run(broker::CloseConnection& close) {
   if (const auto at = links_.find(close.connection); at != links_.end()) at->second->closing = true;
 }
 
+void Server::run(broker::CutConnection& cut) {
+  const auto at = links_.find(cut.connection);
+  if (at == links_.end()) return;
+  error_code ignored;
+  at->second->socket.shutdown(Socket::shutdown_receive, ignored);
+}
+
 void Server::run(broker::SetTimer& set) {
   timer_.cancel();
   if (!set.at) return;
@@ -173,8 +180,9 @@ void Server::run(broker::Log& log) {
   }
 }
 
-void Server::run_event(broker::Event event) {
-  broker::Actions actions = state_.step(monotonic_ms(), std::move(event));
+void Server::run_event(broker::Event event) { carry_out(state_.step(monotonic_ms(), std::move(event))); }
+
+void Server::carry_out(broker::Actions actions) {
   for (broker::Action& action : actions) std::visit([this](auto& act) { run(act); }, action);
   commit_rows();
 }

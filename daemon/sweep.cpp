@@ -60,28 +60,22 @@ pid_t lock_holder(int fd) {
 
 void remove_segment_file(const std::string& name) { ::shm_unlink(("/" + name).c_str()); }
 
-Swept sweep(const std::string& instance, const std::vector<KnownSegment>& known) {
+Swept sweep(const std::string& instance, const std::set<std::string>& adopted) {
   Swept swept;
-  std::map<std::string, broker::SessionId> owners;
-  for (const KnownSegment& segment : known) owners[segment.name] = segment.session;
-  const std::vector<std::string> names = names_of(instance);
-
+  std::vector<std::string> names = names_of(instance);
+  std::erase_if(names, [&](const std::string& name) { return adopted.contains(name); });
   std::map<broker::SessionId, Leftover> live;
   for (const std::string& name : names) {
     if (!is_kind(name, instance, "session")) continue;
     const Descriptor file = open_file(name);
     if (!file) continue;
     const pid_t pid = lock_holder(file.get());
-    const broker::SessionId session = owners.contains(name) ? owners[name] : session_in(file.get(), name, instance);
+    const broker::SessionId session = session_in(file.get(), name, instance);
     if (pid >= 0 && session != 0) live[session] = {session, pid, {}};
   }
   for (const std::string& name : names) {
-    broker::SessionId session = 0;
-    if (const auto owner = owners.find(name); owner != owners.end()) {
-      session = owner->second;
-    } else if (const Descriptor file = open_file(name)) {
-      session = session_in(file.get(), name, instance);
-    }
+    const Descriptor file = open_file(name);
+    const broker::SessionId session = file ? session_in(file.get(), name, instance) : 0;
     if (const auto holder = live.find(session); holder != live.end()) {
       holder->second.names.push_back(name);
       continue;

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT
 //
-// At its start the broker removes what earlier brokers of its instance have left in /dev/shm and no live session holds.
+// At its start the broker removes what earlier brokers of its instance have left in /dev/shm, it has not adopted, and no
+// live session holds.
 // A session is alive if somebody holds the fcntl lock on byte 0 of its session segment: the kernel drops it with the
 // process. What live sessions hold stays, until their processes are gone.
 #pragma once
 
 #include <cstddef>
+#include <set>
 #include <string>
 #include <vector>
 
 #include <sys/types.h>
 
-#include "daemon/registry.hpp"
+#include "daemon/broker/rows.hpp"
 
 namespace holdfast::daemon {
 
@@ -26,8 +28,9 @@ struct Swept {
   std::vector<Leftover> left;
 };
 
-// `known`: what the registry says of names and sessions. Files that it does not know are asked themselves.
-Swept sweep(const std::string& instance, const std::vector<KnownSegment>& known);
+// Removes every file of this instance that is neither in `adopted` nor of a session that lives: those are `left`, and go
+// when their process does. They are found where a registry was set aside.
+Swept sweep(const std::string& instance, const std::set<std::string>& adopted);
 
 // The process that holds the session lock of this file: -1 nobody, 0 somebody that we cannot see.
 pid_t lock_holder(int fd);

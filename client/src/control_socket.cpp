@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "client/src/control_socket.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -10,6 +11,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "client/src/failure.hpp"
@@ -24,8 +26,15 @@ namespace {
 
 constexpr std::size_t kDescriptorsMax = 64;  // of one reply
 
+// How long connect() waits where the broker has more connections to take than its backlog holds. 0 would be for ever.
+void bound_connect(int socket, std::int64_t timeout_ns) {
+  const std::int64_t us = std::max<std::int64_t>(1, timeout_ns / 1000);
+  const timeval bound{static_cast<time_t>(us / 1'000'000), static_cast<suseconds_t>(us % 1'000'000)};
+  (void)::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof bound);
+}
+
 // Connects, or says why not.
-int connect_to(const std::string& path, Descriptor& socket, std::string& why) {
+int connect_to(const std::string& path, std::int64_t timeout_ns, Descriptor& socket, std::string& why) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof(address.sun_path)) {
@@ -38,12 +47,13 @@ int connect_to(const std::string& path, Descriptor& socket, std::string& why) {
     why = std::strerror(errno);
     return HF_E_SYSTEM;
   }
+  bound_connect(socket.get(), timeout_ns);
   int result = 0;
   do {
     result = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   } while (result != 0 && errno == EINTR);
   if (result == 0) return HF_OK;
-  why = std::strerror(errno);
+  why = errno == EAGAIN ? "it takes no connection" : std::strerror(errno);
   const bool denied = errno == EACCES || errno == EPERM;
   socket.reset();
   return denied ? HF_E_DENIED : HF_E_NO_BROKER;
@@ -83,10 +93,12 @@ void ControlSocket::close() {
     socket_.reset();
   }
   unsent_.clear();
+  received_ = {};
   received_fds_.clear();
   const auto given_up = std::exchange(given_up_, {});
   for (const auto& [id, late] : given_up) {
     Reply none;
+    none.code = HF_E_NO_BROKER;
     if (late) late(none);
   }
 }
@@ -96,13 +108,14 @@ void ControlSocket::abandon() {
   given_up_.clear();
 }
 
-int ControlSocket::connect(const std::vector<std::string>& paths, std::int64_t timeout_ns) {
+int ControlSocket::connect(const std::vector<std::string>& paths, std::int64_t timeout_ns, std::int64_t connect_ns) {
   timeout_ns_ = timeout_ns;
+  left_by_broker_ = false;
   std::string tried;
   int code = HF_E_NO_BROKER;
   for (const std::string& path : paths) {
     std::string why;
-    const int result = connect_to(path, socket_, why);
+    const int result = connect_to(path, connect_ns >= 0 ? connect_ns : timeout_ns, socket_, why);
     if (result == HF_OK) {
       path_ = path;
       close_in_child(socket_.get());
@@ -117,9 +130,7 @@ int ControlSocket::connect(const std::vector<std::string>& paths, std::int64_t t
 
 int ControlSocket::request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
                            LateReply late) {
-  if (!socket_)
-    return fail(HF_E_NO_BROKER, "the broker at " + path_ +
-                                    " is gone; what is attached goes on without it, open a new client for the rest");
+  if (!socket_) return fail(HF_E_NO_BROKER, "there is no connection to the broker at " + path_);
   if (const int result = take_late(); result != HF_OK) return result;
   const std::uint64_t id = next_id_++;
   std::string line = control::request_line(id, method, params);
@@ -138,6 +149,7 @@ int ControlSocket::request(const char* method, const nlohmann::json& params, Rep
   }
   if (result == HF_TIMEOUT) {
     Reply none;
+    none.code = HF_E_NO_BROKER;
     if (late) late(none);
   }
   while (result == HF_OK) {
@@ -158,11 +170,11 @@ int ControlSocket::give_up(const char* method, std::int64_t timeout_ns) {
                               "with a longer timeout");
 }
 
-int ControlSocket::take_late() {
+int ControlSocket::take_late(const Deadline& deadline) {
   const Deadline now(0);
   while (socket_) {
     Answer answer;
-    int result = next_answer(now, answer);
+    int result = next_answer(given_up_.empty() ? now : deadline, answer);
     if (result == HF_TIMEOUT) return HF_OK;
     if (result == HF_OK) {
       Reply none;
@@ -176,12 +188,9 @@ int ControlSocket::take_late() {
 // The answer is that of the request under way.
 int ControlSocket::settle(Answer& answer, Reply& reply) {
   if (const auto error = answer.document.find("error"); error != answer.document.end() && error->is_object()) {
-    const auto code = error->find("code");
-    const auto* known =
-        code != error->end() && code->is_number_integer() ? control::find_error(code->get<int>()) : nullptr;
-    std::string sentence = text(*error, "message");
-    if (sentence.empty()) sentence = "the broker gave no reason";
-    return fail(known != nullptr ? known->c_abi : HF_E_PROTOCOL, std::move(sentence));
+    std::string sentence;
+    const int code = refusal(*error, sentence);
+    return fail(code, std::move(sentence));
   }
   const auto result = answer.document.find("result");
   if (result == answer.document.end() || !result->is_object())
@@ -189,6 +198,15 @@ int ControlSocket::settle(Answer& answer, Reply& reply) {
   reply.result = std::move(*result);
   reply.fds = std::move(answer.fds);
   return HF_OK;
+}
+
+int ControlSocket::refusal(const nlohmann::json& error, std::string& sentence) const {
+  const auto code = error.find("code");
+  const auto* known =
+      code != error.end() && code->is_number_integer() ? control::find_error(code->get<int>()) : nullptr;
+  sentence = text(error, "message");
+  if (sentence.empty()) sentence = "the broker gave no reason";
+  return known != nullptr ? known->c_abi : HF_E_PROTOCOL;
 }
 
 // The answer is that of a request that was given up.
@@ -201,6 +219,9 @@ int ControlSocket::hand_out(Answer& answer) {
   if (const auto result = answer.document.find("result"); result != answer.document.end() && result->is_object()) {
     reply.result = std::move(*result);
     reply.fds = std::move(answer.fds);
+  } else {
+    const auto error = answer.document.find("error");
+    reply.code = refusal(error != answer.document.end() ? *error : nlohmann::json(), reply.sentence);
   }
   if (late) late(reply);
   return HF_OK;
@@ -215,7 +236,9 @@ int ControlSocket::flush(const Deadline& deadline) {
       pollfd writable{socket_.get(), POLLOUT, 0};
       if (::poll(&writable, 1, deadline.poll_ms()) == 0) return HF_TIMEOUT;
     } else if (errno != EINTR) {
-      return hung_up(std::strerror(errno));
+      const std::string why = std::strerror(errno);
+      left_by_broker_ = errno == EPIPE || errno == ECONNRESET;
+      return hung_up(why);
     }
   }
   return HF_OK;
@@ -258,7 +281,10 @@ int ControlSocket::receive_some(const Deadline& deadline) {
   message.msg_controllen = sizeof control_bytes;
   const ssize_t n = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (n < 0 && (errno == EINTR || errno == EAGAIN)) return HF_OK;
-  if (n <= 0) return lost(n == 0 ? "it closed the connection" : std::strerror(errno));
+  if (n <= 0) {
+    left_by_broker_ = n == 0 || errno == ECONNRESET;
+    return lost(n == 0 ? "it closed the connection" : std::strerror(errno));
+  }
   if (!collect_descriptors(message, received_fds_))
     return lost("this process has no descriptors left; raise ulimit -n");
   if (!received_.append({bytes, static_cast<std::size_t>(n)})) return lost("its answer is longer than a line may be");
@@ -278,7 +304,7 @@ int ControlSocket::hung_up(const std::string& why) {
 int ControlSocket::lost(const std::string& why) {
   close();
   return fail(HF_E_NO_BROKER, "lost the broker at " + path_ + ": " + why +
-                                  ". What is attached goes on without it, open a new client for the rest");
+                                  ". What is attached goes on without it, and this client comes back to it by itself");
 }
 
 }  // namespace holdfast::client

@@ -6,7 +6,7 @@
 // A request whose reply does not come in time is *given up*: it costs only itself. Its reply is still awaited, by its
 // id, and goes to the handler that the request came with; so do its descriptors, of which each reply lists how many it
 // has. Only what cannot be told apart any more (the end of the connection, a line that is no reply, descriptors that the
-// kernel dropped) closes the connection for good.
+// kernel dropped) closes the connection; connect() makes another.
 //
 // Invariants:
 //   (1) every request that was given up has its handler called once: with its reply, or with an empty one if none can
@@ -23,6 +23,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "client/include/holdfast/holdfast.h"
 #include "client/src/deadline.hpp"
 #include "client/src/descriptor.hpp"
 #include "proto/control/message.hpp"
@@ -32,6 +33,8 @@ namespace holdfast::client {
 struct Reply {
   nlohmann::json result;
   std::vector<Descriptor> fds;  // in the order of result["fds"]
+  int code = HF_OK;  // of a late reply: why it is empty. HF_E_NO_BROKER also if none can come any more
+  std::string sentence;  // and in words
 };
 
 // Takes the reply of a request that was given up; empty if it was refused, or none comes. Must not use the connection.
@@ -44,8 +47,10 @@ class ControlSocket {
   ControlSocket& operator=(const ControlSocket&) = delete;
   ~ControlSocket();
 
-  // Connects to the first of `paths` that answers. Failure: HF_E_NO_BROKER, naming every path and why.
-  [[nodiscard]] int connect(const std::vector<std::string>& paths, std::int64_t timeout_ns);
+  // Connects to the first of `paths` that answers. Failure: HF_E_NO_BROKER, naming every path and why. `timeout_ns` is
+  // that of requests; each path gets as much to take the connection, or `connect_ns` where that is given.
+  [[nodiscard]] int connect(const std::vector<std::string>& paths, std::int64_t timeout_ns,
+                            std::int64_t connect_ns = -1);
 
   // Sends one request and waits for its reply, as long as connect() was told. HF_TIMEOUT, with a sentence: given up.
   [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply) {
@@ -55,9 +60,14 @@ class ControlSocket {
                             LateReply late);
 
   // Hands out the replies of given up requests that are here, without waiting.
-  [[nodiscard]] int take_late();
+  [[nodiscard]] int take_late() { return take_late(Deadline(0)); }
+  // The same, and waits until all of them have come. The deadline's end is no failure.
+  [[nodiscard]] int take_late(const Deadline& deadline);
   // Is a reply still to come?
   bool awaits_reply() const { return !given_up_.empty(); }
+
+  // Has the broker ended the connection? No fault of this process, then, nor an answer that makes no sense.
+  bool left_by_broker() const { return left_by_broker_; }
 
   const std::string& path() const { return path_; }
   int fd() const { return socket_.get(); }
@@ -77,6 +87,7 @@ class ControlSocket {
   int next_answer(const Deadline& deadline, Answer& answer);
   int receive_some(const Deadline& deadline);
   int settle(Answer& answer, Reply& reply);
+  int refusal(const nlohmann::json& error, std::string& sentence) const;
   int hand_out(Answer& answer);
   int give_up(const char* method, std::int64_t timeout_ns);
   int hung_up(const std::string& why);
@@ -90,6 +101,7 @@ class ControlSocket {
   std::map<std::uint64_t, LateReply> given_up_;
   std::uint64_t next_id_ = 1;
   std::int64_t timeout_ns_ = 0;
+  bool left_by_broker_ = false;
 };
 
 // Where to look for the broker of `instance`, in order. `socket`: the caller's choice, may be empty.

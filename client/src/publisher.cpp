@@ -42,15 +42,16 @@ int hf_publisher::open(const std::shared_ptr<Session>& session, const char* topi
   nlohmann::json params{{"topic", topic}};
   if (const int result = encode_options(options, params); result != HF_OK) return result;
   Reply reply;
-  if (const int result = session->request("publisher.open", params, reply); result != HF_OK) return result;
+  std::shared_ptr<HeldHandle> handle;
+  if (const int result = session->open_handle("publisher.open", std::move(params), reply, handle); result != HF_OK)
+    return result;
   auto* opened = new hf_publisher(session, topic);
-  opened->handle_ = number(reply.result, "handle");
+  opened->handle_ = std::move(handle);
+  opened->resumed_ = session->resumed();
   if (const int result = opened->set_up(options, reply); result != HF_OK) {
-    Reply ignored;
-    const std::string sentence = last_failure();
-    (void)session->request("close", {{"handle", opened->handle_}}, ignored);
+    session->close_handle(opened->handle_->id);
     delete opened;
-    return fail(result, sentence);
+    return result;
   }
   *publisher = opened;
   return HF_OK;
@@ -71,7 +72,7 @@ int hf_publisher::set_up(const hf_publisher_options& options, Reply& reply) {
   if (result != HF_OK) return result;
   if (flag(lane, "sealed")) {
     Reply mapped;
-    result = session_->request("publisher.mapped", {{"handle", handle_}}, mapped);
+    result = session_->request("publisher.mapped", {{"handle", handle_->id}}, mapped);
     if (result != HF_OK) return result;
   }
   lane_.populate(0, lane_bytes_);
@@ -326,7 +327,7 @@ bool hf_publisher::allocate_here(std::uint64_t bytes, std::uint32_t& chunk) {
 int hf_publisher::allocate(std::uint64_t bytes, std::uint32_t& chunk) {
   if (allocate_here(bytes, chunk)) return HF_OK;
   // With every chunk in use, more memory would serve nobody.
-  const int grown = pool_.out_of_chunks() ? HF_OK : grow(bytes);
+  const int grown = pool_.out_of_chunks() ? HF_OK : grow(bytes, 0);
   if (grown == HF_OK && pool_.recarve(bytes, chunk)) return HF_OK;
   // No more memory: samples kept for late joiners go first, then the newest one, too.
   const std::string sentence = last_failure();
@@ -348,10 +349,15 @@ int hf_publisher::allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns,
     const int result = allocate(bytes, chunk);
     if (result == HF_OK) return HF_OK;
     const bool short_of_memory = result == HF_E_EXHAUSTED || result == HF_E_QUOTA || result == HF_E_NO_MEMORY ||
-                                 result == HF_E_NO_BROKER;  // which is needed to grow
+                                 result == HF_E_NO_BROKER || session_->lost();  // which is needed to grow
     // Only what readers still use comes back; and it has to be enough.
     const bool comes_back = writer_->owed() && bytes <= lane_bytes_ - shm::chunks_offset(ring_slots_);
-    if (!short_of_memory || !comes_back) return result;
+    if (!short_of_memory || !comes_back) {
+      if (result != HF_E_NO_BROKER || deadline.expired()) return result;
+      // Only the broker can help.
+      if (const int grown = grow(bytes, timeout_ns < 0 ? -1 : deadline.left_ns()); grown != HF_OK) return grown;
+      continue;
+    }
     turn_stalled();
     if (deadline.expired()) return timeout_ns == 0 ? result : HF_TIMEOUT;
     bool found = false;
@@ -361,8 +367,9 @@ int hf_publisher::allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns,
   }
 }
 
-// Asks for memory for a chunk of `bytes`: generously, then exactly.
-int hf_publisher::grow(std::uint64_t bytes) {
+// Asks for memory for a chunk of `bytes`: generously, then exactly. Waits for a broker that is away for at most `away_ns`
+// (negative: as long as a request may take).
+int hf_publisher::grow(std::uint64_t bytes, std::int64_t away_ns) {
   const std::uint64_t exact = shm::round_up(std::max<std::uint64_t>(bytes, 1), shm::kPage);
   const std::uint64_t left = bytes_max_ > lane_bytes_ ? (bytes_max_ - lane_bytes_) / shm::kPage * shm::kPage : 0;
   if (exact > left)
@@ -375,14 +382,16 @@ int hf_publisher::grow(std::uint64_t bytes) {
   std::uint64_t want = std::max(
       {cls, std::min(kGrowFirst, ChunkPool::class_bytes(bytes) * shm::kChunksDefault), std::min(has / 2, kGrowMost)});
   want = std::min(shm::round_up(want, shm::kPage), left);
-  const int result = grow_by(want);
+  const int result = grow_by(want, away_ns);
   if (result == HF_OK || want == exact || (result != HF_E_QUOTA && result != HF_E_NO_MEMORY)) return result;
-  return grow_by(exact);
+  return grow_by(exact, away_ns);
 }
 
-int hf_publisher::grow_by(std::uint64_t bytes) {
+// With the size that we know, so that a request that is repeated, or was given up, does not grow the lane twice.
+int hf_publisher::grow_by(std::uint64_t bytes, std::int64_t away_ns) {
   Reply reply;
-  const int result = session_->request("lane.grow", {{"handle", handle_}, {"bytes", bytes}}, reply);
+  const nlohmann::json params{{"handle", handle_->id}, {"bytes", bytes}, {"size", lane_bytes_}};
+  const int result = session_->request("lane.grow", params, reply, away_ns);
   if (result != HF_OK) return result;
   const std::uint64_t size = number(reply.result, "size");
   if (size < lane_bytes_ + bytes || size > lane_.reserve_bytes())
@@ -401,6 +410,7 @@ bool hf_publisher::has_room(std::uint64_t count) {
 }
 
 void hf_publisher::resolve_again() {
+  notice_broker();
   if (unresolved_ > 0 && monotonic_ns() >= resolve_again_ns_) refresh_readers();
 }
 
@@ -463,7 +473,7 @@ void hf_publisher::turn_stalled() {
   }
   if (now_ns - stalled_since_ns_ < stall_timeout_ns_) return;
   Reply reply;
-  (void)session_->request("lane.turn", {{"handle", handle_}, {"entry", place}, {"cursor", cursor}}, reply);
+  (void)session_->request_soon("lane.turn", {{"handle", handle_->id}, {"entry", place}, {"cursor", cursor}}, reply);
   stalled_since_ns_ = 0;
 }
 
@@ -515,9 +525,24 @@ int hf_publisher::drain(std::int64_t timeout_ns) {
 
 // ---- readers ------------------------------------------------------------------------------------------------------
 
+// A broker that has gone is looked for; after one has resumed the session, so are the readers. The broker may not know
+// our handle any more (its lane was not what the registry says): then nothing is published any more, and the lane ends
+// when it is closed, behind what this call may still publish.
+void hf_publisher::notice_broker() {
+  if (session_->broker_away()) [[unlikely]]
+    session_->look_for_broker();
+  if (session_->resumed() == resumed_) [[likely]]
+    return;
+  resumed_ = session_->resumed();
+  if (handle_->unknown.load(std::memory_order_relaxed)) closed_ = true;
+  refresh_readers();
+}
+
 // Looks at the whole roster again. Readers that cannot be resolved (the broker is away) hold back everything that they
 // could use: what is held stays valid, and that comes before going on.
 void hf_publisher::refresh_readers() {
+  // A restarted broker changes every roster: that is when publishers notice.
+  session_->look_for_broker();
   const std::uint64_t changes = Atomics::load<At::kScanRoster>(block_->changes);
   std::vector<std::uint64_t> entries;
   readers_.clear();
@@ -533,7 +558,7 @@ void hf_publisher::refresh_readers() {
     if (entry != 0) sessions.push_back(shm::entry_session(entry));
   std::vector<std::shared_ptr<Peer>> peers(sessions.size());
   if (!sessions.empty() && (unresolved_ == 0 || monotonic_ns() >= resolve_again_ns_)) {
-    (void)session_->peers(sessions, peers);
+    (void)session_->peers(sessions, peers, 0);
     resolve_again_ns_ = monotonic_ns() + kResolveAgainNs;
   }
   const std::vector<std::shared_ptr<Peer>> before = std::move(reader_peers_);
@@ -571,6 +596,7 @@ void hf_publisher::ring_sleepers() {
   const std::uint64_t sleepers = writer_->take_board();
   // Whoever set a bit had its reply from the broker before, and the counter had been bumped before that.
   if (writer_->roster_changed()) refresh_readers();
+  notice_broker();
   for (std::size_t i = 0; i < readers_.size(); ++i) {
     if ((sleepers >> (i % 64) & 1) == 0 || reader_peers_[i] == nullptr) continue;
     Peer& peer = *reader_peers_[i];
@@ -588,15 +614,19 @@ std::uint64_t hf_publisher::position() const { return writer_->position(); }
 int hf_publisher::why_unusable() const {
   if (forks_ != g_fork_count)
     return fail(HF_E_FORKED, "the publisher of topic " + topic_ + " belongs to the parent process; open one here");
+  if (handle_->unknown.load(std::memory_order_relaxed))
+    return fail(HF_E_CLOSED, "the broker was restarted and does not know the publisher of topic " + topic_ +
+                                 " any more: its lane has ended; close it and open another");
   return fail(HF_E_CLOSED, "the publisher of topic " + topic_ + " is closed");
 }
 
 void hf_publisher::close(bool handle_gone) {
-  if (forks_ == g_fork_count && !closed_) {
+  if (forks_ == g_fork_count && !ended_) {
+    ended_ = true;
     closed_ = true;
     writer_->finish();
     ring_sleepers();
-    session_->tell("close", {{"handle", handle_}});
+    session_->close_handle(handle_->id);
     // Open loans keep the lane's memory, and nothing else.
     reader_peers_.clear();
     session_.reset();

@@ -80,8 +80,8 @@ struct hf_publisher {
   int allocate(std::uint64_t bytes, std::uint32_t& chunk);
   bool allocate_here(std::uint64_t bytes, std::uint32_t& chunk);
   bool reclaim(std::uint64_t keep);
-  int grow(std::uint64_t bytes);
-  int grow_by(std::uint64_t bytes);
+  int grow(std::uint64_t bytes, std::int64_t away_ns);
+  int grow_by(std::uint64_t bytes, std::int64_t away_ns);
   int allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns, std::uint32_t& chunk);
 
   // Waiting for readers.
@@ -93,6 +93,7 @@ struct hf_publisher {
   std::int64_t joined_count();
   void refresh_readers();
   void resolve_again();
+  void notice_broker();
   void resolve(std::size_t place, std::uint64_t entry, std::shared_ptr<holdfast::client::Peer> peer);
 
   std::uint64_t now() const;
@@ -111,7 +112,8 @@ struct hf_publisher {
 
   std::shared_ptr<holdfast::client::Session> session_;
   std::string topic_;
-  std::uint64_t handle_ = 0;
+  std::shared_ptr<holdfast::client::HeldHandle> handle_;
+  std::uint32_t resumed_ = 0;  // the session, when we looked last
   holdfast::client::Mapping lane_;
   std::uint64_t lane_bytes_ = 0;
   std::uint64_t bytes_max_ = 0;
@@ -119,6 +121,7 @@ struct hf_publisher {
   std::uint32_t depth_ = 1;
   std::int64_t stall_timeout_ns_ = 0;
   bool handle_gone_ = false;
+  bool ended_ = false;  // the lane, and what belongs to it at the broker
 
   // Memory of the writer.
   std::vector<holdfast::shm::Published> outstanding_;

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
+#include <random>
 #include <utility>
 
 #include <fcntl.h>
@@ -28,6 +30,27 @@ constexpr std::size_t kPeersPerRequest = 16;
 // What a publish gives the broker to say which eventfd it has to ring: it answers in a tenth of a millisecond where it
 // has a CPU. Who sleeps in an event loop looks by itself after a second.
 constexpr std::int64_t kRingWaitNs = 5'000'000;
+// What a session that ends gives a broker that was away to take its goodbye.
+constexpr std::int64_t kLastLookNs = 1'000'000'000;
+
+// Between two looks for a broker that is away: from 5 ms up to 100 ms, of which a half is by chance, so that those who
+// lost the same broker do not come back at the same moment.
+class BackOff {
+ public:
+  explicit BackOff(std::uint32_t seed) : chance_(seed ^ static_cast<std::uint32_t>(monotonic_ns())) {}
+
+  void sleep(const Deadline& deadline) {
+    std::uniform_int_distribution<std::int64_t> half(most_ns_ / 2, most_ns_);
+    const timespec until = deadline.bounded(half(chance_));
+    ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
+    most_ns_ = std::min(2 * most_ns_, kMostNs);
+  }
+
+ private:
+  static constexpr std::int64_t kMostNs = 100'000'000;
+  std::int64_t most_ns_ = 5'000'000;
+  std::minstd_rand chance_;
+};
 
 // The sessions of this process. A process must not open the session segment of another of its own sessions a second
 // time: closing that descriptor would drop the fcntl lock that says that the session lives.
@@ -81,7 +104,7 @@ int Session::open(const hf_client_options& options, std::shared_ptr<Session>& se
   const std::int64_t timeout_ns = options.timeout_ns > 0 ? options.timeout_ns : kRequestTimeoutNs;
   const auto paths = socket_paths(options.socket != nullptr ? options.socket : "", instance);
   opened->timeout_ns_ = timeout_ns;
-  if (const int result = opened->socket_.connect(paths, timeout_ns); result != HF_OK) return result;
+  if (const int result = opened->connection_.connect(paths, timeout_ns); result != HF_OK) return result;
   if (const int result = opened->say_hello(options); result != HF_OK) return result;
   {
     const std::lock_guard lock(fork_mutex());
@@ -102,9 +125,10 @@ int Session::say_hello(const hf_client_options& options) {
       {"exe", executable()},
       {"membarrier", membarrier},
   };
-  if (const int result = socket_.request("hello", params, reply); result != HF_OK)
+  if (const int result = connection_.request("hello", params, reply, timeout_ns_, nullptr); result != HF_OK)
     return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
   id_ = static_cast<std::uint32_t>(number(reply.result, "session"));
+  connection_.begin_session(id_, text(reply.result, "token"));
   full_fences_ = !membarrier || flag(reply.result, "full_fences");
   return map_own(reply.result, reply.fds);
 }
@@ -134,17 +158,20 @@ int Session::map_own(const nlohmann::json& result, std::vector<Descriptor>& fds)
   return lock_session(lock_.get());
 }
 
+// Where the connection is broken, one look is taken for a broker: else the session lives until this process ends.
 Session::~Session() {
   if (forks_ != g_fork_count) {
     // The parent's session: its descriptors were closed at fork(), their numbers may be others' by now.
     lock_.release();
-    socket_.abandon();
+    connection_.abandon();
     return;
   }
-  if (id_ != 0 && socket_.fd() >= 0) {
+  if (id_ != 0 && !lost()) {
     const KeptSentence kept;
+    connection_.look();
     Reply reply;
-    (void)socket_.request("bye", nlohmann::json::object(), reply);
+    if (connection_.bring_up(std::min(timeout_ns_, kLastLookNs), true) == HF_OK)
+      (void)connection_.request("bye", nlohmann::json::object(), reply, timeout_ns_, nullptr);
   }
   if (lock_) forget_in_child(lock_.get());
 }
@@ -170,11 +197,57 @@ bool Session::lock_control_soon(std::unique_lock<std::timed_mutex>& lock) {
   return true;
 }
 
-int Session::request(const char* method, const nlohmann::json& params, Reply& reply) {
-  const auto lock = lock_control();
-  close_unclaimed();
-  const int result = socket_.request(method, params, reply, timeout_ns_, [this](Reply& late) {
-    if (const std::uint64_t handle = number(late.result, "handle"); handle != 0) unclaimed_.push_back(handle);
+bool Session::lock_for(std::int64_t away_ns, std::unique_lock<std::timed_mutex>& lock) {
+  if (away_ns == 0 && !connection_.up()) return lock_control_soon(lock);
+  lock.lock();
+  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  return true;
+}
+
+int Session::request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t away_ns) {
+  std::unique_lock lock(control_, std::defer_lock);
+  if (!lock_for(away_ns, lock))
+    return fail(HF_E_NO_BROKER, "another thread waits for the broker already, which is away. Try again");
+  return ask(lock, method, params, reply, away_ns);
+}
+
+// Requires: `lock` of control_, held; let go of while nobody listens.
+int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params,
+                 Reply& reply, std::int64_t away_ns) {
+  if (away_ns < 0 || away_ns > timeout_ns_) away_ns = timeout_ns_;
+  const bool soon = away_ns == 0;
+  const Deadline whole(timeout_ns_);
+  const Deadline away(away_ns);
+  BackOff back_off(id_);
+  for (bool at_once = true;; lock.lock()) {
+    busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+    int result = connection_.bring_up(soon ? kRingWaitNs : away.left_ns(), !soon);
+    while (result == HF_OK) {
+      result = ask_once(method, params, reply, whole.left_ns());
+      // Repeated only where the broker went away in the middle, and then a new one may be there already.
+      if (connection_.up() || !connection_.broken_by_broker()) return result;
+      if (soon && !std::exchange(at_once, false)) return HF_E_NO_BROKER;
+      result = connection_.bring_up(soon ? kRingWaitNs : away.left_ns(), true);
+    }
+    if (connection_.refused() || soon) return result;
+    if (away.expired() && away_ns == timeout_ns_) connection_.give_up();
+    if (away.expired() || connection_.gave_up()) return result;
+    lock.unlock();
+    back_off.sleep(away);
+  }
+}
+
+// Requires: control_.
+int Session::ask_once(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns) {
+  {
+    const KeptSentence kept;
+    (void)connection_.take_late();
+    connection_.send_errands();
+  }
+  // Nobody knows of a handle that is opened late: whoever asked for it was told that the broker does not answer.
+  const int result = connection_.request(method, params, reply, timeout_ns, [this](Reply& late) {
+    if (const std::uint64_t handle = number(late.result, "handle"); handle != 0)
+      connection_.add_errand("close", {{"handle", handle}});
   });
   return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
 }
@@ -182,23 +255,44 @@ int Session::request(const char* method, const nlohmann::json& params, Reply& re
 void Session::tell(const char* method, const nlohmann::json& params) {
   const KeptSentence kept;
   Reply reply;
-  (void)request(method, params, reply);
+  (void)request_soon(method, params, reply);
 }
 
-// Nobody knows of these handles: whoever asked for them was told that the broker does not answer. Requires: control_.
-void Session::close_unclaimed() {
+void Session::tell_surely(const char* method, const nlohmann::json& params) {
   const KeptSentence kept;
-  (void)socket_.take_late();
-  while (!unclaimed_.empty() && socket_.fd() >= 0) {
-    Reply reply;
-    (void)socket_.request("close", {{"handle", unclaimed_.back()}}, reply, 0, nullptr);
-    unclaimed_.pop_back();
-  }
+  auto lock = lock_control();
+  Reply reply;
+  if (ask(lock, method, params, reply, 0) != HF_OK && broker_away()) connection_.add_errand(method, params);
 }
 
-int Session::socket_fd() {
-  const auto lock = lock_control();
-  return socket_.fd();
+int Session::open_handle(const char* method, nlohmann::json params, Reply& reply, std::shared_ptr<HeldHandle>& held) {
+  auto lock = lock_control();
+  params["key"] = ++last_key_;
+  const int result = ask(lock, method, params, reply, timeout_ns_);
+  if (result == HF_OK) held = connection_.hold(number(reply.result, "handle"));
+  return result;
+}
+
+void Session::close_handle(std::uint64_t handle) {
+  const KeptSentence kept;
+  auto lock = lock_control();
+  Reply reply;
+  if (connection_.let_go(handle)) (void)ask(lock, "close", {{"handle", handle}}, reply, 0);
+}
+
+void Session::look_for_broker() {
+  if (lost()) return;
+  const KeptSentence kept;
+  std::unique_lock lock(control_, std::defer_lock);
+  if (!lock_control_soon(lock)) return;
+  connection_.look();
+  (void)connection_.bring_up(kRingWaitNs, false);
+}
+
+bool Session::watch_broker(int epoll, epoll_event& hang_up) {
+  std::unique_lock lock(control_, std::defer_lock);
+  if (!lock_control_soon(lock) || !connection_.up()) return false;
+  return ::epoll_ctl(epoll, EPOLL_CTL_ADD, connection_.fd(), &hang_up) == 0 || errno == EEXIST;
 }
 
 // ---- peers --------------------------------------------------------------------------------------------------------
@@ -214,10 +308,15 @@ Peer::~Peer() {
   for (const auto& event : events_) Descriptor(event.load(std::memory_order_relaxed)).reset();  // nor any more
 }
 
-void Peer::learn_event(std::uint32_t bell, Descriptor event) {
+void Peer::learn_event(std::uint32_t bell, std::uint64_t word, std::uint32_t resumed, Descriptor event) {
   // Relaxed: only who holds control_ stores it.
-  if (events_[bell].load(std::memory_order_relaxed) < 0)
+  const int known = events_[bell].load(std::memory_order_relaxed);
+  if (known < 0)
     events_[bell].store(event.release(), std::memory_order_release);
+  else
+    ::dup3(event.get(), known, O_CLOEXEC);  // in one step: another thread may be ringing it
+  words_[bell].store(word, std::memory_order_release);
+  learned_[bell].store(resumed, std::memory_order_release);
 }
 
 void Peer::set_asked(std::uint32_t bell, bool asked) {
@@ -225,15 +324,17 @@ void Peer::set_asked(std::uint32_t bell, bool asked) {
   asked_ = asked ? asked_ | bit : asked_ & ~bit;
 }
 
-int Session::peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found) {
+int Session::peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
+                   std::int64_t away_ns) {
   std::vector<std::uint32_t> unknown;
   if (known_peers(sessions, found, unknown)) return HF_OK;
-  const auto lock = lock_control();
+  std::unique_lock lock(control_, std::defer_lock);
+  if (!lock_for(away_ns, lock)) return fail(HF_E_NO_BROKER, "another thread waits for the broker, which is away");
   if (known_peers(sessions, found, unknown)) return HF_OK;  // another thread has asked meanwhile
   std::vector<std::shared_ptr<Peer>> fresh;
   for (std::size_t i = 0; i < unknown.size(); i += kPeersPerRequest) {
     const auto part = std::span(unknown).subspan(i, std::min(kPeersPerRequest, unknown.size() - i));
-    if (const int result = fetch_peers(part, fresh); result != HF_OK) return result;
+    if (const int result = fetch_peers(lock, part, away_ns, fresh); result != HF_OK) return result;
   }
   for (std::size_t i = 0; i < sessions.size(); ++i)
     for (const auto& peer : fresh)
@@ -257,11 +358,12 @@ bool Session::known_peers(std::span<const std::uint32_t> sessions, std::vector<s
 }
 
 // Requires: control_.
-int Session::fetch_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& fresh) {
+int Session::fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<const std::uint32_t> sessions,
+                         std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh) {
   std::vector<std::shared_ptr<Session>> own;  // let go without the lock: we may be the last who refers to one
   std::vector<std::uint32_t> others;
   {
-    const std::lock_guard lock(fork_mutex());
+    const std::lock_guard own_sessions(fork_mutex());
     for (const std::uint32_t id : sessions) {
       const auto at = g_own_sessions.find({broker_, id});
       auto session = at != g_own_sessions.end() ? at->second.lock() : nullptr;
@@ -274,18 +376,18 @@ int Session::fetch_peers(std::span<const std::uint32_t> sessions, std::vector<st
   for (const auto& session : own)
     if (session->forks_ == g_fork_count)
       fresh.push_back(std::make_shared<Peer>(session->id_, session->records_, session->bells_));
-  const int result = others.empty() ? HF_OK : fetch_remote(others, fresh);
-  const std::lock_guard lock(peers_mutex_);
+  const int result = others.empty() ? HF_OK : fetch_remote(lock, others, away_ns, fresh);
+  const std::lock_guard peers(peers_mutex_);
   std::erase_if(peers_, [](const auto& entry) { return entry.second.expired(); });
   for (std::size_t i = before; i < fresh.size(); ++i) peers_[fresh[i]->session()] = fresh[i];
   return result;
 }
 
 // Requires: control_.
-int Session::fetch_remote(const std::vector<std::uint32_t>& sessions, std::vector<std::shared_ptr<Peer>>& fresh) {
+int Session::fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::vector<std::uint32_t>& sessions,
+                          std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh) {
   Reply reply;
-  if (const int result = socket_.request("peers", {{"sessions", sessions}}, reply); result != HF_OK)
-    return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
+  if (const int result = ask(lock, "peers", {{"sessions", sessions}}, reply, away_ns); result != HF_OK) return result;
   for (const nlohmann::json& peer : list(reply.result, "peers")) {
     if (!flag(peer, "alive")) continue;
     const auto id = static_cast<std::uint32_t>(number(peer, "session"));
@@ -332,46 +434,53 @@ bool Session::ring(Peer& peer, std::uint64_t bell) {
   if (bell >= shm::kBellCount) return true;
   const auto index = static_cast<std::uint32_t>(bell);
   shm::Bell& target = peer.bells().bells[index];
-  if (Atomics::load<shm::At::kObserve>(target.event) == 0) {
+  const std::uint64_t word = Atomics::load<shm::At::kObserve>(target.event);
+  if (word == 0) {
     shm::ring<Atomics>(target, SemaphoreSound{});
     return true;
   }
-  if (peer.event(index) < 0) [[unlikely]]
-    return ring_unknown(peer, index);
+  if (!peer.knows(index, word, resumed())) [[unlikely]]
+    return ring_unknown(peer, index, word);
   shm::ring<Atomics>(target, EventSound{peer.event(index)});
   return true;
 }
 
-bool Session::ring_unknown(Peer& peer, std::uint32_t bell) {
+bool Session::ring_unknown(Peer& peer, std::uint32_t bell, std::uint64_t word) {
   shm::Bell& target = peer.bells().bells[bell];
   if (Atomics::load<shm::At::kRingArmed>(target.armed) == 0) return true;
   const KeptSentence kept;
+  bool found = false;
   {
     std::unique_lock lock(control_, std::defer_lock);
-    if (!lock_control_soon(lock)) return false;
-    if (!find_event(peer, bell)) return false;
+    found = lock_control_soon(lock) && find_event(peer, bell, word);
   }
-  if (peer.event(bell) >= 0) shm::ring<Atomics>(target, EventSound{peer.event(bell)});
-  return true;
+  // Perhaps an older one, on which its owner still listens.
+  if (peer.event(bell) < 0) return found;
+  if (found)
+    shm::ring<Atomics>(target, EventSound{peer.event(bell)});
+  else
+    EventSound{peer.event(bell)}.post(target);
+  return found;
 }
 
 // False: the broker has still to answer. Else the eventfd is known, or cannot be: there is none, or no broker.
 // Requires: control_.
-bool Session::find_event(Peer& peer, std::uint32_t bell) {
-  (void)socket_.take_late();
-  if (peer.event(bell) >= 0) return true;
-  if (peer.asked(bell)) return socket_.fd() < 0;
-  const std::int64_t wait_ns = socket_.awaits_reply() ? 0 : kRingWaitNs;
+bool Session::find_event(Peer& peer, std::uint32_t bell, std::uint64_t word) {
+  (void)connection_.take_late();
+  if (peer.knows(bell, word, resumed())) return true;
+  if (peer.asked(bell)) return !connection_.up();
+  const std::int64_t wait_ns = connection_.awaits_reply() ? 0 : kRingWaitNs;
+  if (connection_.bring_up(wait_ns, false) != HF_OK) return true;
   Reply reply;
   peer.set_asked(bell, true);
-  const auto learn = [known = peer.weak_from_this(), bell](Reply& answer) {
+  const auto learn = [known = peer.weak_from_this(), bell, word, resumed = resumed()](Reply& answer) {
     const auto still = known.lock();
     if (still == nullptr) return;
     still->set_asked(bell, false);
-    if (!answer.fds.empty()) still->learn_event(bell, std::move(answer.fds.front()));
+    if (!answer.fds.empty()) still->learn_event(bell, word, resumed, std::move(answer.fds.front()));
   };
-  if (socket_.request("bell.event", {{"session", peer.session()}, {"bell", bell}}, reply, wait_ns, learn) == HF_TIMEOUT)
-    return false;
+  const nlohmann::json params{{"session", peer.session()}, {"bell", bell}};
+  if (connection_.request("bell.event", params, reply, wait_ns, learn) == HF_TIMEOUT) return false;
   learn(reply);
   return true;
 }

@@ -4,10 +4,14 @@
 // sessions. Shared by the client handle, its publishers and subscribers, and every lane that still has views; the
 // session ends, with `bye`, when the last of them lets go. Any thread may call anything here.
 //
+// The session outlives its connection and its broker: whoever asks the broker for something, or sees that it is gone,
+// connects again and resumes the session (connection.hpp). Two ways to ask: request() waits for a broker that is away,
+// as long as a request may take; request_soon(), for the data path, looks whether one is there, now and then.
+//
 // Locks, in the order in which they are taken:
-//   (1) control_: the connection. Held over a round trip, so for as long as the broker takes; nothing that the data path
-//       does with a broker that is away or busy waits for it, but for a ring with an eventfd that is not known yet:
-//       that one waits a few milliseconds (kRingWaitNs), and not at all once the broker has owed an answer for longer.
+//   (1) control_: the connection. Held over a round trip, so for as long as the broker takes, but not while nobody
+//       listens. Nothing that the data path does with a broker that is away or about to resume the session waits for it
+//       longer than a few milliseconds (kRingWaitNs), and not at all once the broker has owed an answer for longer.
 //   (2) peers_mutex_: the map of known peers. Held for a look, never over a request or a system call.
 //   (3) fork_mutex(): the sessions of this process (fork_guard.hpp).
 // Bells have no lock: which are leased is one atomic word, and a peer's eventfd, once known, does not change.
@@ -24,10 +28,11 @@
 #include <utility>
 #include <vector>
 
+#include <sys/epoll.h>
 #include <sys/types.h>
 
 #include "client/include/holdfast/holdfast.h"
-#include "client/src/control_socket.hpp"
+#include "client/src/connection.hpp"
 #include "client/src/fork_guard.hpp"
 #include "client/src/mapping.hpp"
 #include "proto/shm/bells_layout.hpp"
@@ -48,12 +53,19 @@ class Peer : public std::enable_shared_from_this<Peer> {
   shm::BellSegment& bells() const { return bells_->as<shm::BellSegment>(); }
   const std::shared_ptr<Mapping>& bells_mapping() const { return bells_; }
 
-  // The eventfd of a bell of its, or -1: not known. Any thread; known once, it stays until the end of this object.
-  // Pairs with the release store in learn_event().
+  // The eventfd of a bell of its, or -1: not known. Any thread; the descriptor, known once, stays until the end of this
+  // object, but may come to mean a newer eventfd. Pairs with the release store in learn_event().
   int event(std::uint32_t bell) const { return events_[bell].load(std::memory_order_acquire); }
+  // Is it the one that the bell's word says, from the broker of now? A restarted one makes new eventfds, and may come to
+  // the same number again: `resumed` is how often our session was. Any thread.
+  bool knows(std::uint32_t bell, std::uint64_t word, std::uint32_t resumed) const {
+    return words_[bell].load(std::memory_order_acquire) == word &&
+           learned_[bell].load(std::memory_order_acquire) == resumed && event(bell) >= 0;
+  }
 
   // The rest belongs to who holds the session's control_.
-  void learn_event(std::uint32_t bell, Descriptor event);
+  // `word`: what the bell's word was when we asked, and `resumed` which broker.
+  void learn_event(std::uint32_t bell, std::uint64_t word, std::uint32_t resumed, Descriptor event);
   bool asked(std::uint32_t bell) const { return (asked_ >> bell & 1) != 0; }
   void set_asked(std::uint32_t bell, bool asked);
 
@@ -62,6 +74,8 @@ class Peer : public std::enable_shared_from_this<Peer> {
   std::shared_ptr<Mapping> records_;
   std::shared_ptr<Mapping> bells_;
   std::array<std::atomic<int>, shm::kBellCount> events_;
+  std::array<std::atomic<std::uint64_t>, shm::kBellCount> words_{};
+  std::array<std::atomic<std::uint32_t>, shm::kBellCount> learned_{};
   std::uint64_t asked_ = 0;  // bells whose eventfd we have asked for, without an answer yet
 };
 
@@ -75,14 +89,43 @@ class Session : public std::enable_shared_from_this<Session> {
   ~Session();
 
   // One request to the broker. HF_E_NO_BROKER if it does not answer in time: that costs this request, and the next may
-  // work. What the broker opened for it all the same is closed again.
-  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply);
+  // work. What the broker opened for it all the same is closed again. Where the connection breaks, the session is
+  // resumed and the request repeated, within that time; HF_E_CLOSED, HF_E_VERSION, …: it cannot be resumed, see lost().
+  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply) {
+    return request(method, params, reply, timeout_ns_);
+  }
+  // Waits no longer than `away_ns` for a broker that is away; negative: as long as a request may take.
+  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t away_ns);
+  // For the data path. HF_E_NO_BROKER at once where the broker is away.
+  [[nodiscard]] int request_soon(const char* method, const nlohmann::json& params, Reply& reply) {
+    return request(method, params, reply, 0);
+  }
 
-  // The same where nobody can do anything about a failure: leaves the thread's sentence alone.
+  // request_soon() where nobody can do anything about a failure: leaves the thread's sentence alone.
   void tell(const char* method, const nlohmann::json& params);
+  // The same for what must not be forgotten: what cannot be said now is said after the next resumption.
+  void tell_surely(const char* method, const nlohmann::json& params);
 
-  // The peers of `sessions`, in order; nullptr for those that are gone. Asks the broker for those not known yet.
-  [[nodiscard]] int peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found);
+  // A request that opens a handle: adds a key, under which a repeated one finds the first. Held until close_handle().
+  [[nodiscard]] int open_handle(const char* method, nlohmann::json params, Reply& reply,
+                                std::shared_ptr<HeldHandle>& held);
+  void close_handle(std::uint64_t handle);
+
+  // For the data path: if the broker has gone, looks whether one is there again. Any failure is nobody's concern.
+  void look_for_broker();
+  // It has gone, as far as anybody has noticed.
+  bool broker_away() const { return !connection_.up() && !lost(); }
+  // The broker that answers does not know this session any more, or does not fit: no request will ever work again.
+  bool lost() const { return connection_.refused(); }
+  // How often the session was resumed.
+  std::uint32_t resumed() const { return connection_.resumed(); }
+  // Adds the control socket to an epoll. False: there is none now, or no look at it; to be tried again.
+  bool watch_broker(int epoll, epoll_event& hang_up);
+
+  // The peers of `sessions`, in order; nullptr for those that are gone. Asks the broker for those not known yet, and
+  // waits for it as request() does.
+  [[nodiscard]] int peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
+                          std::int64_t away_ns);
 
   // A bell for the calling thread. HF_E_BUSY if 64 threads of this process wait already.
   [[nodiscard]] int lease_bell(std::uint32_t& bell);
@@ -94,29 +137,34 @@ class Session : public std::enable_shared_from_this<Session> {
   bool ring(Peer& peer, std::uint64_t bell);
 
   std::uint32_t id() const { return id_; }
-  bool full_fences() const { return full_fences_; }
+  bool full_fences() const { return full_fences_ || connection_.full_fences(); }
   const shm::RosterHeader& roster() const { return roster_->as<shm::RosterHeader>(); }
   const Mapping& records() const { return *records_; }
   const Mapping& bells() const { return *bells_; }
   shm::Bell& bell(std::uint32_t index) const { return bells_->as<shm::BellSegment>().bells[index]; }
-  int socket_fd();
+  std::int64_t timeout_ns() const { return timeout_ns_; }
 
  private:
   int say_hello(const hf_client_options& options);
   int map_own(const nlohmann::json& result, std::vector<Descriptor>& fds);
   std::unique_lock<std::timed_mutex> lock_control();
   bool lock_control_soon(std::unique_lock<std::timed_mutex>& lock);
-  void close_unclaimed();
+  bool lock_for(std::int64_t away_ns, std::unique_lock<std::timed_mutex>& lock);
+  int ask(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params, Reply& reply,
+          std::int64_t away_ns);
+  int ask_once(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns);
   bool known_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
                    std::vector<std::uint32_t>& unknown);
-  int fetch_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& fresh);
-  int fetch_remote(const std::vector<std::uint32_t>& sessions, std::vector<std::shared_ptr<Peer>>& fresh);
-  bool ring_unknown(Peer& peer, std::uint32_t bell);
-  bool find_event(Peer& peer, std::uint32_t bell);
+  int fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<const std::uint32_t> sessions,
+                  std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh);
+  int fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::vector<std::uint32_t>& sessions,
+                   std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh);
+  bool ring_unknown(Peer& peer, std::uint32_t bell, std::uint64_t word);
+  bool find_event(Peer& peer, std::uint32_t bell, std::uint64_t word);
 
-  std::timed_mutex control_;  // protects the next three; see the head of this file
-  ControlSocket socket_;
-  std::vector<std::uint64_t> unclaimed_;  // handles that were opened for requests that had been given up
+  std::timed_mutex control_;  // protects the next two; see the head of this file
+  Connection connection_;
+  std::uint64_t last_key_ = 0;  // of a request that opens a handle
   std::atomic<std::int64_t> busy_since_ns_{0};  // when it was locked last. Read without it, as a hint: relaxed
 
   std::mutex peers_mutex_;  // protects the next one

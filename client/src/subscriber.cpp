@@ -23,13 +23,14 @@ using shm::At;
 // ---- Subscription -------------------------------------------------------------------------------------------------
 
 Subscription::~Subscription() {
-  if (forks_ == g_fork_count) session_->tell("close", {{"handle", handle_}});
+  if (forks_ == g_fork_count) session_->close_handle(handle_);
 }
 
 // ---- LaneView -----------------------------------------------------------------------------------------------------
 
 int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nlohmann::json& described,
-                     const nlohmann::json& topic, int fd, int delivery, int start, LaneView** lane) {
+                     const nlohmann::json& topic, int fd, int delivery, int start, std::int64_t away_ns,
+                     LaneView** lane) {
   Session& session = subscription->session();
   const auto ring = static_cast<std::uint32_t>(number(topic, "ring"));
   const auto chunks = static_cast<std::uint32_t>(number(topic, "chunks_max"));
@@ -69,7 +70,9 @@ int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nl
   // The publisher's bells: gone with it, then nobody waits or sleeps there any more.
   std::vector<std::shared_ptr<Peer>> peers;
   const std::uint32_t publisher[] = {made->publisher_};
-  if (session.peers(publisher, peers) == HF_OK && peers.front() != nullptr) {
+  const int known = session.peers(publisher, peers, away_ns);
+  if (known == HF_E_NO_BROKER) return known;  // it went away in the middle: once more when it is back
+  if (known == HF_OK && peers.front() != nullptr) {
     const std::uint64_t board = number(described, "board");
     made->publisher_peer_ = std::move(peers.front());
     const Mapping& bells = *made->publisher_peer_->bells_mapping();
@@ -93,7 +96,7 @@ int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nl
 
 LaneView::~LaneView() {
   if (subscription_ == nullptr || inherited() || subscription_->closing()) return;
-  subscription_->session().tell("subscriber.release", {{"handle", subscription_->handle()}, {"lane", id_}});
+  subscription_->session().tell_surely("subscriber.release", {{"handle", subscription_->handle()}, {"lane", id_}});
 }
 
 void LaneView::let_go() {
@@ -123,9 +126,16 @@ namespace {
 constexpr std::uint32_t kHungUp = 1;  // the control socket, among the events of fd()
 constexpr std::int64_t kAttachAgainNs = 100'000'000;
 // Without a broker a publisher that never rang an eventfd cannot get its descriptor: then the loop looks this often.
-constexpr long kLookAgainNs = 100'000'000;
+constexpr std::int64_t kLookAgainNs = 100'000'000;
 // And this often with one, as every sleep is bounded: a publisher does not wait for a busy broker to name the eventfd.
-constexpr long kLookAgainSeconds = 1;
+constexpr std::int64_t kLookAgainMostNs = 1'000'000'000;
+
+epoll_event hang_up_event() {
+  epoll_event event{};
+  event.events = EPOLLRDHUP | EPOLLET;
+  event.data.u32 = kHungUp;
+  return event;
+}
 
 // Who spins on the only CPU keeps the publisher from it. A thread that is bound to one of several is another matter:
 // that is how people spin on purpose.
@@ -142,17 +152,19 @@ int hf_subscriber::open(const std::shared_ptr<Session>& session, const char* top
   nlohmann::json params{{"topic", topic}};
   if (const int result = encode_options(options, params); result != HF_OK) return result;
   Reply reply;
-  if (const int result = session->request("subscriber.open", params, reply); result != HF_OK) return result;
+  std::shared_ptr<HeldHandle> handle;
+  if (const int result = session->open_handle("subscriber.open", std::move(params), reply, handle); result != HF_OK)
+    return result;
   auto* opened = new hf_subscriber;
-  opened->subscription_ = std::make_shared<Subscription>(session, number(reply.result, "handle"));
+  opened->subscription_ = std::make_shared<Subscription>(session, handle->id);
   opened->topic_ = topic;
   opened->delivery_ = options.delivery;
   opened->start_ = options.start;
   opened->spin_ns_ = one_cpu() ? 0 : options.spin_ns;
   opened->topic_block_ = shm::roster_block<Atomics>(session->roster(), number(reply.result, "topic_block"));
-  int result = opened->topic_block_ != nullptr ? opened->attach_listed(reply.result, reply.fds)
+  int result = opened->topic_block_ != nullptr ? opened->attach_listed(reply.result, reply.fds, -1)
                                                : fail(HF_E_PROTOCOL, "the broker names a place outside its roster");
-  if (result == HF_OK && flag(reply.result, "more")) result = opened->attach_lanes();
+  if (result == HF_OK && flag(reply.result, "more")) result = opened->attach_lanes(-1);
   if (result != HF_OK) {
     const std::string sentence = last_failure();
     opened->close(true);
@@ -162,24 +174,42 @@ int hf_subscriber::open(const std::shared_ptr<Session>& session, const char* top
   return HF_OK;
 }
 
-// Lanes have come (or gone: those end by themselves).
-int hf_subscriber::attach_lanes() {
+bool hf_subscriber::attach_due() const {
+  return lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_);
+}
+
+// Lanes have come (or gone: those end by themselves), or a broker was restarted. Waits for one that is away for at most
+// `away_ns` (negative: as long as a request may take).
+int hf_subscriber::attach_lanes(std::int64_t away_ns) {
   bool more = true;
   while (more) {
     Reply reply;
-    int result = subscription_->session().request(
-        "subscriber.lanes", {{"handle", subscription_->handle()}, {"after", newest_lane_}}, reply);
-    if (result == HF_OK) result = attach_listed(reply.result, reply.fds);
+    int result = session().request("subscriber.lanes", {{"handle", subscription_->handle()}, {"after", newest_lane_}},
+                                   reply, away_ns);
+    if (result == HF_E_NOT_FOUND || (result != HF_OK && session().lost())) {
+      attach_no_more(result);
+      return result;
+    }
+    if (result == HF_OK) result = attach_listed(reply.result, reply.fds, away_ns);
     if (result != HF_OK) {
       attach_again_ns_ = monotonic_ns() + kAttachAgainNs;
       return result;
     }
     more = flag(reply.result, "more");
   }
+  attach_again_ns_ = 0;
   return HF_OK;
 }
 
-int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descriptor>& fds) {
+// The broker does not know the session or this handle any more. What is attached goes on, and then it is over.
+void hf_subscriber::attach_no_more(int why) {
+  no_more_ = why == HF_E_NOT_FOUND ? HF_E_CLOSED : why;
+  no_more_sentence_ = "the subscriber of topic " + topic_ + " gets no lane any more: " + last_failure();
+  attach_again_ns_ = INT64_MAX;
+  changes_ = Atomics::load<At::kSleepTopic>(topic_block_->changes);
+}
+
+int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descriptor>& fds, std::int64_t away_ns) {
   // Settled by who opens first with options: perhaps a publisher that came after us.
   if (const auto topic = result.find("topic"); topic != result.end()) topic_options_ = *topic;
   const nlohmann::json& listed = list(result, "fds");
@@ -190,7 +220,8 @@ int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descr
     for (std::size_t i = 0; i < listed.size() && i < fds.size(); ++i)
       if (number(listed[i], "lane") == id) fd = fds[i].get();
     LaneView* lane = nullptr;
-    const int attached = LaneView::attach(subscription_, described, topic_options_, fd, delivery_, start_, &lane);
+    const int attached =
+        LaneView::attach(subscription_, described, topic_options_, fd, delivery_, start_, away_ns, &lane);
     if (attached != HF_OK) return attached;
     lanes_.push_back(lane);
     note_only();
@@ -211,9 +242,8 @@ int hf_subscriber::take(hf_view& view) {
 }
 
 int hf_subscriber::take_any(hf_view& view) {
-  if (lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_)) [[unlikely]] {
-    if (attach_lanes() == HF_OK) attach_again_ns_ = 0;
-  }
+  if (attach_due()) [[unlikely]]
+    (void)attach_lanes(0);
   const LaneView* limited = nullptr;
   for (std::size_t tried = lanes_.size(); tried > 0; --tried) {
     if (next_ >= lanes_.size()) next_ = 0;
@@ -236,7 +266,10 @@ int hf_subscriber::take_any(hf_view& view) {
     return not_taken(result, lane.reader().told(), view);
   }
   // Only if no other lane has anything.
-  return limited != nullptr ? too_many_views(*limited) : HF_EMPTY;
+  if (limited != nullptr) return too_many_views(*limited);
+  if (no_more_ != HF_OK && lanes_.empty()) [[unlikely]]
+    return fail(no_more_, no_more_sentence_);
+  return HF_EMPTY;
 }
 
 int hf_subscriber::deliver(LaneView& lane, const shm::Taken& taken, hf_view& view) {
@@ -336,8 +369,22 @@ void hf_subscriber::announce(std::uint32_t bell) {
 }
 
 bool hf_subscriber::ready() {
-  if (lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_)) return true;
+  if (attach_due() || (no_more_ != HF_OK && lanes_.empty())) return true;
   return std::any_of(lanes_.begin(), lanes_.end(), [](LaneView* lane) { return lane->reader().ready(); });
+}
+
+std::int64_t hf_subscriber::sleep_ns(std::int64_t most_ns) const {
+  if (!lanes_changed() || attach_again_ns_ == 0) return most_ns;
+  return std::clamp<std::int64_t>(attach_again_ns_ - monotonic_ns(), 1, most_ns);
+}
+
+void hf_subscriber::look_for_broker() {
+  if (no_more_ != HF_OK) return;
+  session().look_for_broker();
+  if (!session().lost()) return;
+  const KeptSentence kept;
+  Reply reply;
+  attach_no_more(session().request_soon("ping", nlohmann::json::object(), reply));  // which says why
 }
 
 // One descriptor for ever: an epoll over an eventfd, which publishers ring, the control socket, so that a broker that
@@ -347,6 +394,7 @@ int hf_subscriber::fd() {
   if (epoll_) return epoll_.get();
   Session& own = session();
   if (const int leased = own.lease_bell(event_bell_); leased != HF_OK) return leased;
+  event_resumed_ = own.resumed();
   Reply reply;
   int result = own.request("bell.open", {{"bell", event_bell_}}, reply);
   if (result == HF_OK && reply.fds.empty()) result = fail(HF_E_PROTOCOL, "the broker sent no eventfd");
@@ -364,10 +412,8 @@ int hf_subscriber::fd() {
   ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, event_.get(), &event);
   ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, look_again.get(), &event);
   look_again_ = std::move(look_again);
-  epoll_event hang_up{};
-  hang_up.events = EPOLLRDHUP | EPOLLET;
-  hang_up.data.u32 = kHungUp;
-  if (const int socket = own.socket_fd(); socket >= 0) ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, socket, &hang_up);
+  epoll_event hang_up = hang_up_event();
+  broker_gone_ = !own.watch_broker(epoll.get(), hang_up);
   Atomics::store<At::kTakeCounter>(own.bell(event_bell_).event, number(reply.result, "event", 1));
   epoll_ = std::move(epoll);
   note_only();
@@ -375,16 +421,44 @@ int hf_subscriber::fd() {
   return epoll_.get();
 }
 
+// The broker has gone, or was resumed by another thread: once there is one, its connection is watched, and the bell gets
+// an eventfd that it knows. What fails here is tried again, after kLookAgainNs.
+void hf_subscriber::rejoin_event() {
+  const KeptSentence kept;
+  Session& own = session();
+  look_for_broker();
+  const std::uint32_t resumed = own.resumed();
+  if (own.broker_away() || own.lost()) return;
+  epoll_event hang_up = hang_up_event();
+  if (!own.watch_broker(epoll_.get(), hang_up)) return;
+  if (resumed != event_resumed_) {
+    Reply reply;
+    if (own.request_soon("bell.open", {{"bell", event_bell_}}, reply) != HF_OK || reply.fds.empty()) return;
+    if (event_before_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, event_before_.get(), nullptr);
+    event_before_ = std::exchange(event_, std::move(reply.fds.front()));
+    epoll_event event{};
+    event.events = EPOLLIN;
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, event_.get(), &event);
+    Atomics::store<At::kTakeCounter>(own.bell(event_bell_).event, number(reply.result, "event", 1));
+    event_resumed_ = resumed;
+  }
+  broker_gone_ = false;
+}
+
 // Before the caller sleeps on the descriptor. Returns true if there is something to take after all.
 bool hf_subscriber::arm_event() {
-  epoll_event events[3];
-  const int found = ::epoll_wait(epoll_.get(), events, 3, 0);  // takes the edge of a hang-up, which would stay readable
+  epoll_event events[4];
+  const int found = ::epoll_wait(epoll_.get(), events, 4, 0);  // takes the edge of a hang-up, which would stay readable
   for (int i = 0; i < found; ++i)
     if (events[i].data.u32 == kHungUp) broker_gone_ = true;
-  const itimerspec next{{}, broker_gone_ ? timespec{0, kLookAgainNs} : timespec{kLookAgainSeconds, 0}};
+  if (broker_gone_ || session().resumed() != event_resumed_) [[unlikely]]
+    rejoin_event();
+  const std::int64_t sleep = sleep_ns(broker_gone_ ? kLookAgainNs : kLookAgainMostNs);
+  const itimerspec next{{}, {sleep / 1'000'000'000, static_cast<long>(sleep % 1'000'000'000)}};
   ::timerfd_settime(look_again_.get(), 0, &next, nullptr);  // which also makes it unreadable
   shm::Bell& bell = session().bell(event_bell_);
   event_ticket_ = session().fresh_ticket();
+  if (event_before_) EventSound{event_before_.get()}.drain(bell);
   shm::arm<Atomics, At::kSleepArm>(bell, event_ticket_, EventSound{event_.get()});
   announce(event_bell_);
   Atomics::heavy_fence<At::kSleepFence>();

@@ -61,7 +61,8 @@ class LaneView {
 
   // Maps and joins the lane that `described` (a ReaderLane of the protocol) names.
   [[nodiscard]] static int attach(const std::shared_ptr<Subscription>& subscription, const nlohmann::json& described,
-                                  const nlohmann::json& topic, int fd, int delivery, int start, LaneView** lane);
+                                  const nlohmann::json& topic, int fd, int delivery, int start, std::int64_t away_ns,
+                                  LaneView** lane);
 
   Reader& reader() { return *reader_; }
   std::uint64_t id() const { return id_; }
@@ -151,14 +152,20 @@ struct hf_subscriber {
   // For waiting. announce(): this thread sleeps on `bell` from now on; ready(): is there something to take?
   void announce(std::uint32_t bell);
   bool ready();
+  // A lane may have come that we could not attach: no sleep is longer than this. At most `most_ns`.
+  std::int64_t sleep_ns(std::int64_t most_ns) const;
+  // After a sleep that nobody ended: perhaps nobody can any more.
+  void look_for_broker();
 
  private:
   hf_subscriber() = default;
   ~hf_subscriber() = default;
 
   bool lanes_changed() const;
-  int attach_lanes();
-  int attach_listed(const nlohmann::json& result, std::vector<holdfast::client::Descriptor>& fds);
+  bool attach_due() const;
+  int attach_lanes(std::int64_t away_ns);
+  int attach_listed(const nlohmann::json& result, std::vector<holdfast::client::Descriptor>& fds, std::int64_t away_ns);
+  void attach_no_more(int why);
   int take_any(hf_view& view);
   int not_taken(holdfast::shm::Take result, holdfast::shm::Told told, hf_view& view);
   int deliver(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view);
@@ -167,6 +174,7 @@ struct hf_subscriber {
   void drop_lane(std::size_t index);
   void note_only() { only_ = lanes_.size() == 1 && !epoll_ ? lanes_.front() : nullptr; }
   bool arm_event();
+  void rejoin_event();
 
   bool closed_ = false;
   std::uint32_t forks_ = holdfast::client::g_fork_count;
@@ -185,10 +193,15 @@ struct hf_subscriber {
   std::uint64_t newest_lane_ = 0;
   std::int64_t attach_again_ns_ = 0;
   bool handle_gone_ = false;
+  int no_more_ = HF_OK;  // why no lane will ever come again, and in words
+  std::string no_more_sentence_;
 
-  // For event loops: an epoll over an eventfd bell, the control socket and a timer.
+  // For event loops: an epoll over an eventfd bell, the control socket and a timer. A broker that resumed the session has
+  // given the bell a new eventfd: the one before stays, for publishers that have not heard of it.
   holdfast::client::Descriptor epoll_;
   holdfast::client::Descriptor event_;
+  holdfast::client::Descriptor event_before_;
+  std::uint32_t event_resumed_ = 0;  // the session, when the bell's eventfd was asked for
   holdfast::client::Descriptor look_again_;
   bool broker_gone_ = false;
   std::uint32_t event_bell_ = 0;

@@ -51,8 +51,12 @@ bool sleep_once(Session& session, std::uint32_t index, hf_subscriber* const* sub
   Atomics::heavy_fence<At::kSleepFence>();
   bool found = find_ready(subscribers, count, ready);
   if (!found) {
-    const timespec until = deadline.bounded(kSleepMaxNs);
-    sem_clockwait(&bell.semaphore, CLOCK_MONOTONIC, &until);
+    std::int64_t most_ns = kSleepMaxNs;
+    for (std::size_t i = 0; i < count; ++i) most_ns = subscribers[i]->sleep_ns(most_ns);
+    const timespec until = deadline.bounded(most_ns);
+    const bool rung = sem_clockwait(&bell.semaphore, CLOCK_MONOTONIC, &until) == 0;
+    // Nobody, for as long as that: perhaps the broker has gone, and with it whoever would ring.
+    for (std::size_t i = 0; !rung && i < count; ++i) subscribers[i]->look_for_broker();
     found = find_ready(subscribers, count, ready);
   }
   shm::disarm<Atomics, At::kSleepDisarm>(bell, ticket);

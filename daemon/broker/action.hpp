@@ -156,6 +156,10 @@ struct ReplyReport {
 struct CloseConnection {
   ConnectionId connection;
 };
+// Nothing more is read from it: another connection has taken its session.
+struct CutConnection {
+  ConnectionId connection;
+};
 
 // ---- the rest
 
@@ -173,10 +177,10 @@ struct Log {
   std::string text;
 };
 
-using Action =
-    std::variant<CreateSegment, GrowSegment, SealSegment, ReadCursor, OpenEvent, RemoveSegment, ResetRecord, ClearBoard,
-                 ClearBlock, StoreEntry, StoreSize, StoreFlags, StoreNext, BumpChanges, EndLane, RingBells, PutRow,
-                 DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection, SetTimer, WatchProcess, Log>;
+using Action = std::variant<CreateSegment, GrowSegment, SealSegment, ReadCursor, OpenEvent, RemoveSegment, ResetRecord,
+                            ClearBoard, ClearBlock, StoreEntry, StoreSize, StoreFlags, StoreNext, BumpChanges, EndLane,
+                            RingBells, PutRow, DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection,
+                            CutConnection, SetTimer, WatchProcess, Log>;
 
 using Actions = std::vector<Action>;
 

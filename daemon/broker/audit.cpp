@@ -74,6 +74,9 @@ void State::audit() const {
     if (session.connection != 0)
       check(tables_.connections.at(session.connection).session == id, "a connection knows its session");
   }
+  for (const auto& [id, connection] : tables_.connections)
+    if (connection.session != 0)
+      check(tables_.sessions.at(connection.session).connection == id, "a session has one connection");
   check(blocks_.given_bytes() == block_bytes, "blocks given are blocks held");
   check(tables_.segments.size() == 1 + lane_segments + session_segments, "every segment has a use");
 }

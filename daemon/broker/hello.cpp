@@ -30,14 +30,7 @@ void State::hello(Call call, Params& params) {
   const std::uint64_t protocol = params.required_number("protocol", 0, UINT32_MAX);
   const std::uint64_t layout = params.required_number("layout", 0, UINT32_MAX);
   if (!params.ok()) return;
-  if (protocol != control::kProtocolVersion || layout != shm::kLayoutVersion)
-    return refuse(call,
-                  Refusal(control::Failure::kVersion,
-                          "the client speaks protocol " + std::to_string(protocol) + " and layout " +
-                              std::to_string(layout) + ", this broker " + std::to_string(control::kProtocolVersion) +
-                              " and " + std::to_string(shm::kLayoutVersion) + ": update the older of the two",
-                          {{"client", {{"protocol", protocol}, {"layout", layout}}},
-                           {"broker", {{"protocol", control::kProtocolVersion}, {"layout", shm::kLayoutVersion}}}}));
+  if (refuse_versions(call, protocol, layout)) return;
   SessionFacts facts;
   facts.name = shortened(params.text("name", kExecutableBytesMax).value_or(""));
   facts.exe = params.text("exe", kExecutableBytesMax).value_or("");
@@ -57,6 +50,7 @@ void State::hello(Call call, Params& params) {
   facts.gid = connection.peer.gid;
   facts.pid = connection.peer.pid;
   facts.token = connection.token;
+  facts.token_hash = hash_token(facts.token);
   facts.created_ms = now_;
   facts.records = next_id();
   facts.bells = next_id();
@@ -140,6 +134,7 @@ void State::end_session(SessionId id, shm::LaneState state) {
     actions_.emplace_back(RemoveSegment{segment});
     actions_.emplace_back(DeleteRow{Table::kSegments, segment});
     tables_.segments.erase(segment);
+    tables_.lost.erase(segment);
   }
   if (session.connection != 0) tables_.connections.at(session.connection).session = 0;
   actions_.emplace_back(DeleteRow{Table::kSessions, id});
@@ -158,7 +153,8 @@ void State::peers(Call call, Params& params) {
   for (const std::uint64_t id : *asked) {
     const auto at = tables_.sessions.find(static_cast<SessionId>(id));
     nlohmann::json peer{{"session", id}, {"alive", at != tables_.sessions.end()}};
-    if (at != tables_.sessions.end()) {
+    if (at != tables_.sessions.end() && !tables_.lost.contains(at->second.facts.records) &&
+        !tables_.lost.contains(at->second.facts.bells)) {
       const SegmentFacts& records = tables_.segments.at(at->second.facts.records);
       const SegmentFacts& bells = tables_.segments.at(at->second.facts.bells);
       peer["session_bytes"] = records.bytes;

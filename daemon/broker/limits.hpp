@@ -51,6 +51,8 @@ inline constexpr std::uint64_t kLaneBytesMax = std::uint64_t{1} << 44;
 // The two together keep a reply within one line and within SCM_MAX_FD descriptors, the longest names included.
 inline constexpr std::size_t kLanesPerReply = 32;
 inline constexpr std::size_t kPeersPerRequest = 16;
+inline constexpr std::size_t kHandlesPerResume = 256;
+inline constexpr std::size_t kTokenBytesMax = 128;
 
 // Paging of lists, and how much of one topic is listed.
 inline constexpr std::uint64_t kPageDefault = 100;

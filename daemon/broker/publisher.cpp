@@ -13,13 +13,21 @@ void State::publisher_open(Call call, Params& params) {
   const std::string name = params.required_text("topic", kTopicNameBytesMax);
   AskedOptions asked;
   if (auto options = params.object("options")) asked = read_options(*options);
+  const std::uint64_t key = params.number("key", 1, INT64_MAX).value_or(0);
   if (params.ok() && !is_topic_name(name))
     params.refuse("topic", "must be 1 to 255 bytes: words of A-Z a-z 0-9 _ . - separated by /");
   params.finish();
   if (!params.ok()) return;
   Session& session = session_of(call);
+  if (const HandleId known = known_key(session, key); known != 0) {
+    const auto publisher = tables_.publishers.find(known);
+    if (publisher == tables_.publishers.end() || tables_.topics.at(publisher->second.facts.topic).facts.name != name)
+      return refuse(call, key_of_another(key, known));
+    return reply_publisher(call, publisher->second);
+  }
   Operation operation(Kind::kOpenPublisher, call);
   operation.session = session.facts.id;
+  operation.key = key;
   make_place_for_lane(name);
   auto refusal = enter_topic(operation, name, asked, true);
   if (!refusal) refusal = may_publish(session, tables_.topics.at(operation.topic));
@@ -119,7 +127,9 @@ void State::commit_lane(const Operation& operation) {
   actions_.emplace_back(StoreFlags{lane.blocks.front(), lane.flags});
   actions_.emplace_back(ClearBoard{session.facts.bells, lane.facts.board});
   Publisher& publisher = tables_.publishers[operation.handle];
-  publisher.facts = {.id = operation.handle, .session = operation.session, .topic = operation.topic};
+  publisher.facts = {
+      .id = operation.handle, .session = operation.session, .topic = operation.topic, .key = operation.key};
+  if (operation.key != 0) session.keys[operation.key] = operation.handle;
   publisher.lane = operation.lane;
   session.publishers.insert(operation.handle);
   topic.publishers.insert(operation.handle);
@@ -129,8 +139,16 @@ void State::commit_lane(const Operation& operation) {
     put(lane.facts);
   else
     show_lane(lane);
+  reply_publisher(operation.call, publisher);
+}
+
+void State::reply_publisher(const Call& call, const Publisher& publisher) {
+  const Session& session = tables_.sessions.at(publisher.facts.session);
+  const Topic& topic = tables_.topics.at(publisher.facts.topic);
+  const Lane& lane = tables_.lanes.at(publisher.lane);
+  const SegmentFacts& segment = tables_.segments.at(lane.facts.segment);
   nlohmann::json result = nlohmann::json::object();
-  result["handle"] = operation.handle;
+  result["handle"] = publisher.facts.id;
   result["lane"] = {{"lane", lane.facts.id},        {"segment", segment.id},
                     {"bytes", segment.bytes},       {"reserve_bytes", segment.reserve_bytes},
                     {"block", lane.blocks.front()}, {"board", lane.facts.board},
@@ -142,7 +160,7 @@ void State::commit_lane(const Operation& operation) {
                                           {"access", "rw"},
                                           {"bytes", segment.bytes},
                                           {"lane", lane.facts.id}}});
-  reply(operation.call, std::move(result), {{segment.id, true}}, operation.session, operation.handle);
+  reply(call, std::move(result), {{segment.id, true}}, session.facts.id, publisher.facts.id);
 }
 
 Publisher* State::publisher_of(const Call& call, HandleId handle) {
@@ -177,6 +195,7 @@ void State::commit_mapped(const Operation& operation) {
 void State::lane_grow(Call call, Params& params) {
   const HandleId handle = params.required_number("handle", 0, UINT64_MAX);
   const std::uint64_t asked = params.required_number("bytes", shm::kPage, kLaneBytesMax);
+  const auto known = params.number("size", 0, kLaneBytesMax);
   if (params.ok() && asked % shm::kPage != 0) params.refuse("bytes", "must be a multiple of 4096");
   params.finish();
   if (!params.ok()) return;
@@ -184,6 +203,8 @@ void State::lane_grow(Call call, Params& params) {
   if (publisher == nullptr) return;
   Lane& lane = tables_.lanes.at(publisher->lane);
   const SegmentFacts& segment = tables_.segments.at(lane.facts.segment);
+  // Asked before, and the answer was lost.
+  if (known && segment.bytes >= *known + asked) return reply(call, {{"size", segment.bytes}});
   if (lane.growing_to != 0)
     return refuse(
         call, Refusal(control::Failure::kBusy, "this lane is growing already: wait for the answer", {{"limit", 1}}));
@@ -228,12 +249,17 @@ void State::lane_turn(Call call, Params& params) {
   if (subscriber == 0) return reply(call, {{"turned", false}});
   const Reader& reader = lane.readers.at(subscriber);
   if (!reader.facts.lossless || reader.facts.turned) return reply(call, {{"turned", false}});
+  const SegmentId records = tables_.sessions.at(reader.session).facts.records;
   Operation operation(Kind::kTurn, call);
   operation.session = publisher->facts.session;
   operation.lane = publisher->lane;
   operation.reader = subscriber;
   operation.value = cursor;
-  operation.needs.emplace_back(ReadCursor{0, tables_.sessions.at(reader.session).facts.records, reader.facts.record});
+  // Of a lost one nobody can tell whether it moves.
+  if (tables_.lost.contains(records))
+    operation.outcome.value = cursor;
+  else
+    operation.needs.emplace_back(ReadCursor{0, records, reader.facts.record});
   begin(std::move(operation));
 }
 
@@ -264,7 +290,9 @@ void State::close_publisher(HandleId handle, shm::LaneState state) {
   put(lane.facts);
   for (const auto& [reader, row] : lane.readers) ring_session(row.session);
   actions_.emplace_back(DeleteRow{Table::kHandles, handle});
-  tables_.sessions.at(publisher.facts.session).publishers.erase(handle);
+  Session& session = tables_.sessions.at(publisher.facts.session);
+  session.publishers.erase(handle);
+  session.keys.erase(publisher.facts.key);
   tables_.topics.at(publisher.facts.topic).publishers.erase(handle);
   tables_.publishers.erase(at);
   if (lane.facts.shown) return consider(publisher.lane);

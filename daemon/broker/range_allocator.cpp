@@ -27,6 +27,22 @@ std::optional<std::uint64_t> RangeAllocator::allocate(std::uint64_t bytes) {
   return std::nullopt;
 }
 
+bool RangeAllocator::take(std::uint64_t offset, std::uint64_t bytes) {
+  if (offset % unit_ != 0 || bytes == 0 || bytes > UINT64_MAX - offset - unit_) return false;
+  bytes = shm::round_up(bytes, unit_);
+  auto hole = holes_.upper_bound(offset);
+  if (hole == holes_.begin()) return false;
+  --hole;
+  const std::uint64_t begin = hole->first;
+  const std::uint64_t end = begin + hole->second;
+  if (offset + bytes > end) return false;
+  hole = holes_.erase(hole);
+  if (offset + bytes < end) hole = holes_.emplace_hint(hole, offset + bytes, end - offset - bytes);
+  if (begin < offset) holes_.emplace_hint(hole, begin, offset - begin);
+  given_bytes_ += bytes;
+  return true;
+}
+
 void RangeAllocator::free(std::uint64_t offset, std::uint64_t bytes) {
   bytes = shm::round_up(bytes, unit_);
   check(given_bytes_ >= bytes, "a range is given back once");

@@ -22,6 +22,9 @@ class RangeAllocator {
   // A range of `bytes`, rounded up to the unit; nothing if there is no hole for it.
   [[nodiscard]] std::optional<std::uint64_t> allocate(std::uint64_t bytes);
 
+  // Exactly this range, as allocate() gave it once. False: it lies outside, is not aligned, or is not free.
+  [[nodiscard]] bool take(std::uint64_t offset, std::uint64_t bytes);
+
   // Requires: [offset, offset + bytes) was given by allocate(bytes).
   void free(std::uint64_t offset, std::uint64_t bytes);
 

@@ -87,21 +87,27 @@ std::uint64_t State::block_of(const Lane& lane, std::uint32_t entry) const {
   return lane.blocks[entry / shm::kRosterEntries];
 }
 
-// Makes the first `count` blocks of the chain visible.
-void State::link_blocks(Lane& lane, std::size_t count) {
+// Makes the first `count` blocks of the chain visible. True: the lane's row has changed.
+bool State::link_blocks(Lane& lane, std::size_t count) {
+  if (lane.linked >= count) return false;
   for (; lane.linked < count; ++lane.linked) {
     actions_.emplace_back(ClearBlock{lane.blocks[lane.linked]});
     if (lane.linked > 0) actions_.emplace_back(StoreNext{lane.blocks[lane.linked - 1], lane.blocks[lane.linked]});
   }
+  lane.facts.blocks.assign(lane.blocks.begin(), lane.blocks.begin() + static_cast<std::ptrdiff_t>(lane.linked));
+  return true;
 }
 
-void State::store_entry(const Lane& lane, const Reader& reader) {
+std::uint64_t State::entry_of(const Reader& reader) {
   std::uint64_t flags = shm::kEntryPresent;
   if (reader.facts.lossless) flags |= shm::kEntryLossless;
   if (reader.facts.turned) flags |= shm::kEntryTurned;
+  return shm::make_entry(reader.session, reader.facts.record, flags);
+}
+
+void State::store_entry(const Lane& lane, const Reader& reader) {
   const std::uint32_t entry = reader.facts.entry;
-  actions_.emplace_back(StoreEntry{block_of(lane, entry), entry % shm::kRosterEntries,
-                                   shm::make_entry(reader.session, reader.facts.record, flags)});
+  actions_.emplace_back(StoreEntry{block_of(lane, entry), entry % shm::kRosterEntries, entry_of(reader)});
 }
 
 void State::commit_readers(const Operation& operation) {
@@ -124,7 +130,7 @@ void State::commit_reader(HandleId handle, Lane& lane) {
   const std::uint32_t chunks_max = tables_.topics.at(lane.facts.topic).facts.options.chunks_max;
   actions_.emplace_back(
       ResetRecord{session.facts.records, reader.facts.record, chunks_max, reader.facts.fresh ? 0 : shm::kCursorNone});
-  link_blocks(lane, reader.facts.entry / shm::kRosterEntries + 1);
+  if (link_blocks(lane, reader.facts.entry / shm::kRosterEntries + 1)) put(lane.facts);
   if (!session.facts.membarrier && (lane.flags & shm::kRosterFullFences) == 0) {
     lane.flags |= shm::kRosterFullFences;
     actions_.emplace_back(StoreFlags{lane.blocks.front(), lane.flags});

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "daemon/broker/options.hpp"
 #include "proto/shm/lane_layout.hpp"
@@ -30,7 +31,8 @@ struct SessionFacts {
   std::int32_t pid = 0;
   std::string name;   // claimed
   std::string exe;    // claimed
-  std::string token;  // the registry keeps its hash only
+  std::string token;       // as it was given out; empty in a session of an earlier broker
+  std::string token_hash;  // 32 bytes: what the registry keeps of it
   bool membarrier = false;
   SegmentId records = 0;
   SegmentId bells = 0;
@@ -69,6 +71,7 @@ struct LaneFacts {
   std::uint64_t bytes_max = 0;
   shm::LaneState state = shm::LaneState::kOpen;
   bool shown = false;  // to subscribers
+  std::vector<std::uint64_t> blocks;  // of the roster, in the order of the chain: those that clients can see
 };
 
 enum class Role : std::uint8_t { kPublisher, kSubscriber };
@@ -82,6 +85,7 @@ struct HandleFacts {
   Role role = Role::kPublisher;
   Delivery delivery = Delivery::kDropOldest;
   StartAt start = StartAt::kNext;
+  std::uint64_t key = 0;  // chosen by the client that asked for it; 0: none
 };
 
 // One subscriber on one lane.
@@ -96,6 +100,16 @@ struct ReaderFacts {
 };
 
 using Row = std::variant<SessionFacts, SegmentFacts, TopicFacts, LaneFacts, HandleFacts, ReaderFacts>;
+
+// All that a registry holds.
+struct RegistryRows {
+  std::vector<SessionFacts> sessions;
+  std::vector<SegmentFacts> segments;
+  std::vector<TopicFacts> topics;
+  std::vector<LaneFacts> lanes;
+  std::vector<HandleFacts> handles;
+  std::vector<ReaderFacts> readers;
+};
 
 enum class Table : std::uint8_t { kSessions, kSegments, kTopics, kLanes, kHandles };
 

@@ -30,6 +30,7 @@
 #include "daemon/broker/params.hpp"
 #include "daemon/broker/refusal.hpp"
 #include "daemon/broker/tables.hpp"
+#include "proto/shm/roster_layout.hpp"
 
 namespace holdfast::broker {
 
@@ -62,6 +63,13 @@ class State {
   const Tables& tables() const { return tables_; }
   bool draining() const { return draining_; }
 
+  // Takes over what an earlier broker left: the rows (check_rows() found them sound), the roster's blocks as they are in
+  // memory, by offset / 128, the sessions whose process is gone, and the segments whose file is not there. What the
+  // earlier broker had begun is done to its end or undone: afterwards memory is as the rows say. Requires: nothing has
+  // happened yet.
+  [[nodiscard]] Actions adopt(TimeMs now, const RegistryRows& rows, const std::vector<shm::RosterBlock>& roster,
+                              const std::set<SessionId>& gone, std::set<SegmentId> lost);
+
   // Checks the invariants of the tables. For tests: it looks at every row.
   void audit() const;
 
@@ -91,6 +99,7 @@ class State {
     LaneId lane = 0;  // kListLanes: list those above it
     HandleId reader = 0;  // kTurn: the subscriber
     std::uint64_t value = 0;  // kTurn: the cursor that it must still have; kOpenEvent: the bell
+    std::uint64_t key = 0;  // of a request that opens a handle
     Outcome outcome;  // of the last need
     std::vector<Action> needs;
     std::size_t next = 0;
@@ -153,6 +162,22 @@ class State {
   void commit_event(const Operation& operation);
   void end_session(SessionId session, shm::LaneState state);
 
+  // resume.cpp
+  void resume_begin(Call call, Params& params);
+  void resume_handles(Call call, Params& params);
+  void resume_end(Call call, Params& params);
+  bool refuse_versions(const Call& call, std::uint64_t protocol, std::uint64_t layout);
+  static HandleId known_key(const Session& session, std::uint64_t key);
+  static Refusal key_of_another(std::uint64_t key, HandleId handle);
+
+  // adopt.cpp
+  void adopt_rows(const RegistryRows& rows);
+  void adopt_reader(const ReaderFacts& facts);
+  void find_unattached();
+  void repair_block(std::uint64_t offset, const shm::RosterBlock& seen, const shm::RosterBlock& wanted);
+  void repair_roster(const std::vector<shm::RosterBlock>& roster);
+  void drop_lost_lanes();
+
   // publisher.cpp
   void publisher_open(Call call, Params& params);
   void publisher_mapped(Call call, Params& params);
@@ -163,6 +188,7 @@ class State {
   void plan_readers(Operation& operation, Lane& lane);
   void discard_lane(LaneId lane);
   void commit_lane(const Operation& operation);
+  void reply_publisher(const Call& call, const Publisher& publisher);
   void commit_mapped(const Operation& operation);
   void commit_grow(const Operation& operation);
   void commit_turn(const Operation& operation);
@@ -174,6 +200,7 @@ class State {
   void subscriber_lanes(Call call, Params& params);
   void subscriber_release(Call call, Params& params);
   void commit_subscriber(const Operation& operation);
+  void reply_subscriber(const Operation& operation);
   void commit_list(const Operation& operation);
   std::optional<Refusal> plan_lanes(Operation& operation);
   nlohmann::json lane_json(const Lane& lane, HandleId subscriber) const;
@@ -186,11 +213,12 @@ class State {
   void unreserve_reader(HandleId subscriber, LaneId lane);
   void commit_readers(const Operation& operation);
   void commit_reader(HandleId subscriber, Lane& lane);
-  void link_blocks(Lane& lane, std::size_t count);
+  bool link_blocks(Lane& lane, std::size_t count);
   void detach(HandleId subscriber, LaneId lane);
   std::optional<Refusal> add_block(Operation& operation, Lane& lane);
   void trim_blocks(Lane& lane);
   std::uint64_t block_of(const Lane& lane, std::uint32_t entry) const;
+  static std::uint64_t entry_of(const Reader& reader);
   void store_entry(const Lane& lane, const Reader& reader);
 
   // topic.cpp: topics, lanes and their ends
@@ -236,5 +264,12 @@ class State {
   bool draining_ = false;
   Actions actions_;
 };
+
+// Can a broker with this setup take these rows over? Returns why not, or "". Every number is checked: what is adopted
+// was written by another program.
+[[nodiscard]] std::string check_rows(const RegistryRows& rows);
+
+// What the registry keeps of a token: its SHA-256.
+std::string hash_token(const std::string& token);
 
 }  // namespace holdfast::broker

@@ -16,11 +16,22 @@ void State::subscriber_open(Call call, Params& params) {
   AskedOptions asked;
   if (auto options = params.object("options")) asked = read_options(*options);
   if (auto type = read_type(params)) asked.type = std::move(type);
+  const std::uint64_t key = params.number("key", 1, INT64_MAX).value_or(0);
   if (params.ok() && !is_topic_name(name))
     params.refuse("topic", "must be 1 to 255 bytes: words of A-Z a-z 0-9 _ . - separated by /");
   params.finish();
   if (!params.ok()) return;
   const Session& session = session_of(call);
+  if (const HandleId known = known_key(session, key); known != 0) {
+    const auto subscriber = tables_.subscribers.find(known);
+    if (subscriber == tables_.subscribers.end() || tables_.topics.at(subscriber->second.facts.topic).facts.name != name)
+      return refuse(call, key_of_another(key, known));
+    Operation again(Kind::kOpenSubscriber, call);
+    again.session = session.facts.id;
+    again.topic = subscriber->second.facts.topic;
+    again.handle = known;
+    return reply_subscriber(again);
+  }
   if (session.publishers.size() + session.subscribers.size() >= kHandlesPerSessionMax)
     return refuse(call, Refusal(control::Failure::kBusy,
                                 "a session may have " + std::to_string(kHandlesPerSessionMax) + " handles: close some",
@@ -29,9 +40,13 @@ void State::subscriber_open(Call call, Params& params) {
   operation.session = session.facts.id;
   operation.handle = next_id();
   Subscriber& subscriber = tables_.subscribers[operation.handle];
-  subscriber.facts = {
-      operation.handle,           session.facts.id, 0, Role::kSubscriber, static_cast<Delivery>(delivery),
-      static_cast<StartAt>(start)};
+  subscriber.facts = {operation.handle,
+                      session.facts.id,
+                      0,
+                      Role::kSubscriber,
+                      static_cast<Delivery>(delivery),
+                      static_cast<StartAt>(start),
+                      key};
   auto refusal = enter_topic(operation, name, asked, asked.names_any());
   subscriber.facts.topic = operation.topic;
   if (!refusal) refusal = plan_lanes(operation);
@@ -60,12 +75,19 @@ void State::commit_subscriber(const Operation& operation) {
   commit_topic(operation);
   Topic& topic = tables_.topics.at(operation.topic);
   topic.subscribers.insert(operation.handle);
-  tables_.sessions.at(operation.session).subscribers.insert(operation.handle);
+  Session& session = tables_.sessions.at(operation.session);
+  const HandleFacts& facts = tables_.subscribers.at(operation.handle).facts;
+  session.subscribers.insert(operation.handle);
+  if (facts.key != 0) session.keys[facts.key] = operation.handle;
   put(tables_.subscribers.at(operation.handle).facts);
   commit_readers(operation);
+  reply_subscriber(operation);
+}
+
+void State::reply_subscriber(const Operation& operation) {
   nlohmann::json result = nlohmann::json::object();
   result["handle"] = operation.handle;
-  result["topic_block"] = topic.facts.block;
+  result["topic_block"] = tables_.topics.at(operation.topic).facts.block;
   reply_lanes(operation, std::move(result), true);
 }
 
@@ -112,7 +134,7 @@ void State::reply_lanes(const Operation& operation, nlohmann::json result, bool 
   auto at = subscriber.lanes.upper_bound(operation.lane);
   for (; at != subscriber.lanes.end() && list.size() < kLanesPerReply; ++at) {
     const Lane& lane = tables_.lanes.at(*at);
-    if (!lane.facts.shown) continue;
+    if (!lane.facts.shown || tables_.lost.contains(lane.facts.segment)) continue;
     const SegmentFacts& segment = tables_.segments.at(lane.facts.segment);
     list.push_back(lane_json(lane, operation.handle));
     fds.push_back({{"segment", segment.id},
@@ -174,7 +196,9 @@ void State::close_subscriber(HandleId handle) {
   const HandleFacts facts = at->second.facts;
   tables_.subscribers.erase(at);
   actions_.emplace_back(DeleteRow{Table::kHandles, handle});
-  tables_.sessions.at(facts.session).subscribers.erase(handle);
+  Session& session = tables_.sessions.at(facts.session);
+  session.subscribers.erase(handle);
+  session.keys.erase(facts.key);
   tables_.topics.at(facts.topic).subscribers.erase(handle);
   vanish_if_unused(facts.topic);
 }

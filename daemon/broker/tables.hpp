@@ -28,7 +28,9 @@ struct Connection {
   Peer peer;
   std::string token;
   bool admitted = false;
-  SessionId session = 0;  // after `hello`
+  SessionId session = 0;  // after `hello` or `resume.end`
+  SessionId resuming = 0;  // between `resume.begin` and `resume.end`
+  std::set<HandleId> resumed;  // the handles that were listed by then
 };
 
 struct Session {
@@ -38,6 +40,7 @@ struct Session {
   RangeAllocator boards{shm::kBoardsOffset, kBellsReserve, sizeof(shm::Board)};
   std::set<HandleId> publishers;
   std::set<HandleId> subscribers;
+  std::map<std::uint64_t, HandleId> keys;         // of the requests that opened them
   std::set<SegmentId> segments;                   // charged to it
   std::map<std::uint32_t, std::uint64_t> events;  // bell → number of its eventfd
 };
@@ -89,6 +92,7 @@ struct Tables {
   std::unordered_map<LaneId, Lane> lanes;
   std::unordered_map<HandleId, Publisher> publishers;
   std::unordered_map<HandleId, Subscriber> subscribers;
+  std::set<SegmentId> lost;  // adopted, but their file was not there: nothing of them can be handed out
 };
 
 }  // namespace holdfast::broker

@@ -3,6 +3,7 @@
 // The real daemon: start, stop, hostile frames, deaths, restarts. Clients here are sockets and nothing else.
 #include <csignal>
 #include <fstream>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,15 @@ std::string error_of(const Reply& reply) {
 
 json stats(const DaemonProcess& daemon) { return RawControl(daemon.socket()).request("stats").result(); }
 
+// Says that this process is the session's, as long as it keeps the reply's descriptors.
+bool lock_session(const Reply& hello) {
+  struct flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_len = 1;
+  return ::fcntl(hello.fd("session"), F_SETLK, &lock) == 0;
+}
+
 // A client process: says hello, holds the session lock, opens a lossless subscriber, and waits to be killed.
 pid_t spawn_reader(const DaemonProcess& daemon, bool subscribe) {
   int ready[2];
@@ -45,11 +55,7 @@ pid_t spawn_reader(const DaemonProcess& daemon, bool subscribe) {
   }
   RawControl control(daemon.socket());
   const Reply hello = control.hello("reader");
-  struct flock lock{};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_len = 1;
-  if (::fcntl(hello.fd("session"), F_SETLK, &lock) != 0) ::_exit(1);
+  if (!lock_session(hello)) ::_exit(1);
   if (subscribe && control.request("subscriber.open", {{"topic", "t"}, {"delivery", "lossless"}}).failed()) ::_exit(2);
   if (::write(ready[1], "y", 1) != 1) ::_exit(3);
   while (true) ::pause();
@@ -217,7 +223,7 @@ TEST(Daemon, AKilledPublishersLaneIsAborted) {
   }));
 }
 
-TEST(Daemon, ANewOneSweepsAndKeepsWhatLives) {
+TEST(Daemon, ANewOneAdoptsWhatLivesAndEndsWhatDoesNot) {
   DaemonProcess daemon;
   ASSERT_TRUE(daemon.start()) << daemon.log();
   const pid_t reader = spawn_reader(daemon, true);
@@ -228,16 +234,97 @@ TEST(Daemon, ANewOneSweepsAndKeepsWhatLives) {
   }
   EXPECT_EQ(daemon.shm_files().size(), 6U);
   EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
-  // This process holds no lock: its session counts as dead. The reader's session and bells stay.
+  // This process holds no lock: its session counts as dead, and its lane lingers. The reader's session goes on.
   ASSERT_TRUE(daemon.start()) << daemon.log();
   const json after = stats(daemon);
   EXPECT_EQ(after["epoch"], 2);
-  EXPECT_EQ(after["swept_segments"], 4);
-  EXPECT_EQ(daemon.shm_files().size(), 3U);
+  EXPECT_EQ(after["swept_segments"], 2);
+  EXPECT_EQ(after["sessions"], 1);
+  EXPECT_EQ(after["lanes"], 1);
+  EXPECT_EQ(daemon.shm_files().size(), 4U);
   RawControl control(daemon.socket());
   EXPECT_EQ(control.hello().result()["session"], 3) << "ids are never given again";
   ::kill(reader, SIGKILL);
-  EXPECT_TRUE(eventually([&] { return daemon.shm_files().size() == 3U; })) << "roster, and ours";
+  EXPECT_TRUE(eventually([&] { return daemon.shm_files().size() == 4U; })) << "roster, lane, and ours";
+  ::waitpid(reader, nullptr, 0);
+}
+
+// A client that lives through the broker's death, with the raw protocol.
+TEST(Daemon, ASessionResumesWithTheNextOne) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  auto control = std::make_unique<RawControl>(daemon.socket());
+  const Reply hello = control->hello();
+  const json& greeted = hello.result();
+  ASSERT_TRUE(lock_session(hello));
+  const json publisher = control->request("publisher.open", {{"topic", "t"}, {"key", 7}}).result();
+  const json subscriber = control->request("subscriber.open", {{"topic", "t"}, {"key", 8}}).result();
+  const json unlisted = control->request("subscriber.open", {{"topic", "u"}}).result();
+  const json topics = control->request("topics").result();
+  EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  const auto files = daemon.shm_files();
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(daemon.shm_files(), files) << "the same files";
+  EXPECT_EQ(stats(daemon)["sessions"], 1);
+
+  RawControl again(daemon.socket());
+  const json who{{"protocol", 1}, {"layout", 1}, {"session", greeted["session"]}, {"token", greeted["token"]}};
+  json wrong = who;
+  wrong["token"] = "0123";
+  EXPECT_EQ(error_of(again.request("resume.begin", wrong)), "not_found");
+  wrong = who;
+  wrong["session"] = 99;
+  EXPECT_EQ(error_of(again.request("resume.begin", wrong)), "not_found");
+  wrong = who;
+  wrong["layout"] = 9;
+  EXPECT_EQ(error_of(again.request("resume.begin", wrong)), "version");
+  EXPECT_EQ(error_of(again.request("resume.end")), "request") << "nothing was begun";
+  EXPECT_EQ(again.request("resume.begin", who).result()["epoch"], 2);
+  EXPECT_EQ(error_of(again.request("topics")), "request");
+  EXPECT_EQ(again.request("resume.handles", {{"handles", {publisher["handle"], 4711, subscriber["handle"]}}}).result(),
+            (json{{"unknown", {4711}}}));
+  EXPECT_EQ(again.request("resume.end").result(), (json{{"dropped", 1}}));
+  EXPECT_EQ(error_of(again.request("close", {{"handle", unlisted["handle"]}})), "not_found");
+  const json after = again.request("topics").result()["topics"];
+  ASSERT_EQ(after.size(), 1U);
+  EXPECT_EQ(after[0]["lanes"], topics["topics"][0]["lanes"]);
+  EXPECT_EQ(after[0]["subscriptions"], topics["topics"][0]["subscriptions"]);
+  // Asked again, the same answers.
+  EXPECT_EQ(again.request("publisher.open", {{"topic", "t"}, {"key", 7}}).result()["lane"], publisher["lane"]);
+  EXPECT_EQ(again.request("subscriber.open", {{"topic", "t"}, {"key", 8}}).result()["handle"], subscriber["handle"]);
+  EXPECT_EQ(error_of(again.request("publisher.open", {{"topic", "v"}, {"key", 7}})), "mismatch");
+  EXPECT_EQ(error_of(again.request("publisher.open", {{"topic", "t"}, {"key", 8}})), "mismatch");
+  const std::uint64_t size = publisher["lane"]["bytes"];
+  const json grow{{"handle", publisher["handle"]}, {"bytes", 8192}, {"size", size}};
+  EXPECT_EQ(again.request("lane.grow", grow).result()["size"], size + 8192);
+  EXPECT_EQ(again.request("lane.grow", grow).result()["size"], size + 8192);
+  EXPECT_EQ(stats(daemon)["publishers"], 1);
+  // A newer connection takes the session; the older one is cut.
+  RawControl newest(daemon.socket());
+  EXPECT_TRUE(newest.request("resume.begin", who).result().contains("epoch"));
+  EXPECT_TRUE(again.request("topics").result().contains("topics")) << "begun is not done";
+  EXPECT_EQ(newest.request("resume.end").result()["dropped"], 2);
+  EXPECT_TRUE(again.closed_by_broker());
+  EXPECT_EQ(stats(daemon)["sessions"], 1);
+  EXPECT_FALSE(newest.request("bye").failed());
+  EXPECT_EQ(stats(daemon)["sessions"], 0);
+}
+
+TEST(Daemon, HandsOverToTheNextOne) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const pid_t reader = spawn_reader(daemon, true);
+  const auto files = daemon.shm_files();
+  EXPECT_EQ(daemon.stop(SIGUSR1), 0) << daemon.log();
+  EXPECT_EQ(daemon.shm_files(), files);
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(stats(daemon)["epoch"], 2);
+  EXPECT_EQ(stats(daemon)["subscribers"], 1);
+  EXPECT_EQ(daemon.shm_files(), files);
+  EXPECT_EQ(daemon.stop(SIGTERM), 0);
+  EXPECT_TRUE(daemon.shm_files().empty());
+  EXPECT_FALSE(std::filesystem::exists(daemon.directory().file("run/" + daemon.instance() + ".db")));
+  ::kill(reader, SIGKILL);
   ::waitpid(reader, nullptr, 0);
 }
 

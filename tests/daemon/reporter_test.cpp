@@ -18,6 +18,7 @@ using nlohmann::json;
 class Reports : public testing::Test {
  protected:
   Reports() : segments_("reports-" + std::to_string(::getpid()), 1), reporter_(segments_) {
+    segments_.own();
     broker::CreateSegment lane;
     lane.facts.id = 1;
     lane.facts.bytes = lane.facts.reserve_bytes = 8192;

@@ -19,7 +19,10 @@ using broker::Outcome;
 
 class SegmentFiles : public testing::Test {
  protected:
-  SegmentFiles() : segments_("segments-" + std::to_string(::getpid()), 3) { shm::register_membarrier(); }
+  SegmentFiles() : segments_("segments-" + std::to_string(::getpid()), 3) {
+    shm::register_membarrier();
+    segments_.own();
+  }
 
   broker::CreateSegment plan(shm::SegmentKind kind, std::uint64_t bytes, std::uint64_t reserve, bool sealed = false) {
     broker::CreateSegment create;
@@ -177,11 +180,52 @@ TEST_F(SegmentFiles, NothingIsLeftWhenTheyEnd) {
   std::string name;
   {
     Segments others("segments-other-" + std::to_string(::getpid()), 1);
+    others.own();
     const broker::CreateSegment create = plan(shm::SegmentKind::kRoster, 16384, 1 << 20);
     ASSERT_FALSE(others.run(create).failure);
     name = "/" + others.name(create.facts.id);
   }
   EXPECT_EQ(::shm_open(name.c_str(), O_RDONLY, 0), -1);
+}
+
+// A start that fails leaves what it found.
+TEST_F(SegmentFiles, WhatIsAdoptedIsTheSameFileAndStaysUntilItIsOwned) {
+  const std::string instance = "segments-adopted-" + std::to_string(::getpid());
+  const broker::CreateSegment create = plan(shm::SegmentKind::kSession, 8192, 1 << 20);
+  std::string name;
+  {
+    Segments first(instance, 1);
+    ASSERT_FALSE(first.run(create).failure);
+    name = first.name(create.facts.id);
+  }
+  {
+    Segments second(instance, 2);
+    EXPECT_EQ(second.adopt(create.facts, name), "");
+    EXPECT_EQ(second.name(create.facts.id), name);
+    EXPECT_NE(second.record(create.facts.id, 4096), nullptr);
+  }
+  Segments third(instance, 3);
+  const auto refused = [&](broker::SegmentFacts facts, const std::string& given) {
+    EXPECT_NE(third.adopt(facts, given), "");
+    EXPECT_EQ(third.record(facts.id, 0), nullptr);
+  };
+  broker::SegmentFacts facts = create.facts;
+  refused(facts, "holdfast.other.session.0123456789abcdef");
+  refused(facts, name + "/../x");
+  refused(facts, "");
+  facts.bytes = 1 << 20;
+  refused(facts, name);
+  facts = create.facts;
+  ++facts.id;
+  refused(facts, name);
+  facts = create.facts;
+  facts.kind = shm::SegmentKind::kBells;
+  refused(facts, name);
+  facts = create.facts;
+  facts.sealed = true;
+  refused(facts, name);
+  EXPECT_EQ(third.adopt(create.facts, name), "");
+  third.own();
 }
 
 TEST_F(SegmentFiles, LanesEndOnce) {

@@ -84,24 +84,25 @@ TEST_F(Sweep, RemovesWhatNobodyHolds) {
   for (const std::string& name : names_) EXPECT_FALSE(there(name));
 }
 
-TEST_F(Sweep, LeavesWhatALiveSessionHolds) {
+TEST_F(Sweep, LeavesWhatIsAdoptedAndWhatALiveSessionHolds) {
   const std::string session = make("session", 7);
   const std::string bells = make("bells", 7);
   const std::string lane = make("lane", 7);
   const std::string other = make("session", 8);
   const std::string other_lane = make("lane", 8);
+  const std::string adopted = make("session", 9);
+  const std::string adopted_bells = make("bells", 9);
   const std::string roster = make("roster", 0);
   hold(session);
-  const std::vector<KnownSegment> known = {{1, 7, session}, {2, 7, bells},      {3, 7, lane},
-                                           {4, 8, other},   {5, 8, other_lane}, {6, 0, roster}};
-  const Swept swept = sweep(instance_, known);
-  EXPECT_EQ(swept.removed, 3U);
+  const Swept swept = sweep(instance_, {adopted, adopted_bells, roster});
+  EXPECT_EQ(swept.removed, 3U) << "two of a session that is gone, and bells that say nothing of theirs";
   ASSERT_EQ(swept.left.size(), 1U);
   EXPECT_EQ(swept.left[0].session, 7U);
   EXPECT_EQ(swept.left[0].pid, holder_);
   const std::set<std::string> left(swept.left[0].names.begin(), swept.left[0].names.end());
-  EXPECT_EQ(left, (std::set<std::string>{session, bells, lane}));
-  EXPECT_TRUE(there(lane));
+  EXPECT_EQ(left, (std::set<std::string>{session, lane}));
+  EXPECT_TRUE(there(lane) && !there(bells));
+  EXPECT_TRUE(there(adopted) && there(adopted_bells) && there(roster));
   EXPECT_FALSE(there(other_lane));
 }
 

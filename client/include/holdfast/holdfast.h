@@ -12,6 +12,10 @@
  * Threads: a client may be used by any thread. A publisher, with its loans, and a subscriber each by one thread at a
  * time. A view may be released by any thread.
  * Processes: after fork() every handle of the parent answers HF_E_FORKED in the child; its mappings are not there.
+ * Restarts: the broker may die. What is attached goes on without it; the client comes back to the next one by itself, with
+ * the same handles. What needs a broker (opening, growing, meeting somebody new) waits for one, as long as a request may
+ * take, and is then HF_E_NO_BROKER: try again later. HF_E_CLOSED, HF_E_VERSION or HF_E_DENIED instead: this client can not
+ * come back, because the broker began anew or does not fit; what is attached still goes on, for the rest open a new client.
  */
 #ifndef HOLDFAST_HOLDFAST_H_
 #define HOLDFAST_HOLDFAST_H_
@@ -40,7 +44,7 @@ extern "C" {
 
 /* Failures. */
 #define HF_E_INVALID (-1)    /* an argument is wrong */
-#define HF_E_NO_BROKER (-2)  /* no broker answers, or it went away */
+#define HF_E_NO_BROKER (-2)  /* no broker answers, or it is away: once it is back, the same call works */
 #define HF_E_DENIED (-3)     /* no permission */
 #define HF_E_QUOTA (-4)      /* over this session's memory, or over a subscriber's views */
 #define HF_E_NO_MEMORY (-5)  /* the machine has too little shared memory left */
@@ -51,7 +55,7 @@ extern "C" {
 #define HF_E_VERSION (-10)   /* client and broker do not fit */
 #define HF_E_CORRUPT (-11)   /* another process wrote wrong bytes; view.publisher says which */
 #define HF_E_FORKED (-12)    /* a handle of the parent, used in a forked child */
-#define HF_E_CLOSED (-13)    /* the handle, loan or view is closed, published or released */
+#define HF_E_CLOSED (-13)    /* the handle, loan or view is closed, published or released; or the broker began anew */
 #define HF_E_EXHAUSTED (-14) /* no chunk is free and the lane may not grow; see hf_publisher_options.bytes_max */
 #define HF_E_TOO_LARGE (-15) /* larger than the lane or the format allows */
 #define HF_E_PROTOCOL (-16)  /* the broker's answer makes no sense */
@@ -77,7 +81,7 @@ typedef struct hf_client_options {
   const char* socket;    /* path of the control socket; NULL: HOLDFAST_SOCKET, else the instance's */
   const char* instance;  /* NULL: HOLDFAST_INSTANCE, else "default" */
   const char* name;      /* shown by `holdfast ls`; NULL: the program's name */
-  int64_t timeout_ns;    /* for one request to the broker; 0: 10 s */
+  int64_t timeout_ns;    /* for one request to the broker, and for a broker that is away to come back; 0: 10 s */
 } hf_client_options;
 
 /* Connects to the broker. `options` may be NULL. On success *client must be closed. Failures: HF_E_NO_BROKER (names
@@ -91,7 +95,10 @@ HF_API void hf_client_close(hf_client* client);
 /* Session id, as in `holdfast ls`. */
 HF_API uint32_t hf_client_session(const hf_client* client);
 
-/* One control round trip: 0 if the broker answers. */
+/* One control round trip: 0 if the broker answers. After a restart of the broker it makes the client come back, which
+ * otherwise happens at the next call that needs the broker. A broker that is away is waited for once, options.timeout_ns
+ * long; until it is back, later requests fail at once: HF_E_NO_BROKER. HF_E_CLOSED, HF_E_VERSION, HF_E_DENIED: it never
+ * will, open a new client. */
 HF_API int hf_client_ping(hf_client* client);
 
 /* ---- publisher ------------------------------------------------------------------------------------------------- */
@@ -146,8 +153,9 @@ static inline void* hf_loan_data(hf_loan* loan) { return loan->data != NULL ? lo
 
 /* Reserves a sample of `bytes` payload bytes (0 to 2^48 - 1) and room for `attribute_bytes` (0 to 65536) of encoded
  * attributes. The payload is aligned to 64 bytes, to 4096 from a page up; up to 32 bytes without attributes are inline.
- * Its content is what an earlier sample left there. Waits up to timeout_ns for memory that subscribers still use.
- * Failures: HF_E_EXHAUSTED, HF_E_QUOTA, HF_E_NO_MEMORY, HF_E_TOO_LARGE; condition HF_TIMEOUT. */
+ * Its content is what an earlier sample left there. Waits up to timeout_ns for memory that subscribers still use, and
+ * for a broker that is away, where the lane has to grow (at most as long as a request may take).
+ * Failures: HF_E_EXHAUSTED, HF_E_QUOTA, HF_E_NO_MEMORY, HF_E_TOO_LARGE, HF_E_NO_BROKER; condition HF_TIMEOUT. */
 HF_API int hf_publisher_loan(hf_publisher* publisher, uint64_t bytes, uint32_t attribute_bytes, int64_t timeout_ns,
                              hf_loan* loan);
 
@@ -231,7 +239,8 @@ static inline const void* hf_view_data(const hf_view* view) {
 /* Takes the next sample. HF_OK: *view is one and must be released. HF_EMPTY; HF_LAPPED (view->missed, view->publisher);
  * HF_FINISHED and HF_ABORTED (view->publisher, view->lane) once per publisher that ended; HF_E_CORRUPT (view->publisher).
  * Lanes are taken in turn. HF_E_QUOTA: this subscriber holds views of 3/4 of the chunks of the only lanes that have
- * samples; nothing is lost, release some. */
+ * samples; nothing is lost, release some. HF_E_CLOSED (HF_E_VERSION, HF_E_DENIED): the broker began anew or does not fit,
+ * and the last lane from before has ended: open a new client. */
 HF_API int hf_take(hf_subscriber* subscriber, hf_view* view);
 
 /* The same, and waits: HF_TIMEOUT in place of HF_EMPTY. */

@@ -322,7 +322,7 @@ struct ClientOptions {
   std::chrono::nanoseconds timeout{0};
 };
 
-/// A session with the broker. Any thread.
+/// A session with the broker. Any thread. Outlives the broker: see "Restarts" in holdfast.h.
 class Client {
  public:
   static Result<Client> connect(const ClientOptions& options = {}) {
@@ -390,6 +390,7 @@ class Client {
     return TypedSubscriber<T>(std::move(*opened));
   }
 
+  /// See hf_client_ping().
   Result<Status> ping() { return status(hf_client_ping(client_.get())); }
   std::uint32_t session() const { return hf_client_session(client_.get()); }
   void close() { client_.reset(); }

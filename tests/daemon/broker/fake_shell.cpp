@@ -3,9 +3,108 @@
 
 namespace holdfast::broker {
 
-FakeShell::FakeShell(BrokerSetup setup) : state_(setup), roster_(setup.roster) {
+namespace {
+
+template <class Map>
+auto values(const Map& map) {
+  std::vector<typename Map::mapped_type> all;
+  for (const auto& [key, value] : map) all.push_back(value);
+  return all;
+}
+
+// The registry remembers which ids were given. Here each broker begins where no earlier one can have come.
+constexpr std::uint32_t kIdsPerBroker = 100'000;
+
+SegmentId roster_of(const Rows& rows) {
+  for (const auto& [id, facts] : rows.segment_facts)
+    if (facts.kind == shm::SegmentKind::kRoster) return id;
+  return 0;
+}
+
+}  // namespace
+
+RegistryRows Rows::all() const {
+  return {values(session_facts), values(segment_facts), values(topic_facts),
+          values(lane_facts),    values(handle_facts),  values(reader_facts)};
+}
+
+FakeShell::FakeShell(BrokerSetup setup) : state_(setup), roster_(setup.roster), setup_(setup) {
   segments[setup.roster] = setup.roster_bytes;
   ever_made_.insert(setup.roster);
+  SegmentFacts facts;
+  facts.id = setup.roster;
+  facts.kind = shm::SegmentKind::kRoster;
+  facts.bytes = setup.roster_bytes;
+  facts.reserve_bytes = shm::kRosterReserve;
+  note_row(facts);
+  commit();
+}
+
+Rows Rows::of(const RegistryRows& all) {
+  Rows rows;
+  const auto note = [&](const auto& table) {
+    for (const auto& facts : table) FakeShell::note(rows, facts);
+  };
+  note(all.sessions);
+  note(all.segments);
+  note(all.topics);
+  note(all.lanes);
+  note(all.handles);
+  note(all.readers);
+  return rows;
+}
+
+FakeShell::FakeShell(const FakeShell& before, const std::set<SessionId>& gone, std::set<SegmentId> lost)
+    : FakeShell(before, before.rows, gone, std::move(lost)) {}
+
+FakeShell::FakeShell(const FakeShell& before, const RegistryRows& given) : FakeShell(before, Rows::of(given), {}, {}) {}
+
+FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionId>& gone, std::set<SegmentId> lost)
+    : rows(std::move(left)),
+      now(before.now),
+      state_([&] {
+        BrokerSetup setup = before.setup_;
+        setup.roster = roster_of(rows);
+        setup.roster_bytes = rows.segment_facts.at(setup.roster).bytes;
+        setup.last_id = std::max(before.setup_.last_id, before.setup_.roster) + kIdsPerBroker;
+        setup.last_session = before.setup_.last_session + kIdsPerBroker;
+        return setup;
+      }()),
+      ever_made_(before.ever_made_),
+      entries_(before.entries_),
+      last_connection_(before.last_connection_),
+      roster_(roster_of(rows)),
+      setup_(before.setup_),
+      written_(rows),
+      blocks_(before.blocks_),
+      gone_(gone),
+      lost_(std::move(lost)) {
+  setup_.last_id = std::max(setup_.last_id, setup_.roster) + kIdsPerBroker;
+  setup_.last_session += kIdsPerBroker;
+  // Files that no row names are swept; of the others so much is used as the row says.
+  for (const auto& [id, facts] : rows.segment_facts) segments[id] = facts.bytes;
+}
+
+void FakeShell::adopt(int dies) {
+  EXPECT_EQ(check_rows(rows.all()), "");
+  std::vector<shm::RosterBlock> roster(segments.at(roster_) / sizeof(shm::RosterBlock));
+  for (const auto& [offset, block] : blocks_)
+    if (offset / sizeof(shm::RosterBlock) < roster.size()) roster[offset / sizeof(shm::RosterBlock)] = block;
+  for (const auto& [place, entry] : entries_)
+    if (place.first / sizeof(shm::RosterBlock) < roster.size())
+      roster[place.first / sizeof(shm::RosterBlock)].entries[place.second] = entry;
+  die_at = dies;
+  // A repair may put an entry back whose record was reset by a broker before.
+  adopting_ = true;
+  log.clear();
+  carry_out(state_.adopt(now, rows.all(), roster, gone_, lost_));
+  adopting_ = false;
+  die_at = 0;
+  // What stands in blocks that no row names nobody sees: a block is cleared before it is used again.
+  std::set<std::uint64_t> used;
+  for (const auto& [id, facts] : rows.lane_facts) used.insert(facts.blocks.begin(), facts.blocks.end());
+  std::erase_if(entries_, [&](const auto& entry) { return !used.contains(entry.first.first); });
+  if (audits) audit();
 }
 
 ConnectionId FakeShell::connect(std::uint32_t uid, std::uint32_t gid, std::vector<std::uint32_t> groups) {
@@ -56,12 +155,18 @@ void FakeShell::feed(Event event) {
   while (!answers_.empty()) {
     Event next = std::move(answers_.back());
     answers_.pop_back();
-    for (Action& action : state_.step(now, std::move(next))) {
-      std::visit([this](const auto& act) { run(act); }, action);
-      log.push_back(std::move(action));
-    }
+    carry_out(state_.step(now, std::move(next)));
   }
   if (audits) audit();
+}
+
+void FakeShell::carry_out(Actions actions) {
+  for (Action& action : actions) {
+    std::visit([this](const auto& act) { run(act); }, action);
+    log.push_back(std::move(action));
+    if (die_at > 0 && --die_at == 0) throw Died{};
+  }
+  commit();
 }
 
 void FakeShell::pass(TimeMs ms) {
@@ -137,6 +242,11 @@ void FakeShell::run(const RemoveSegment& act) {
 void FakeShell::run(const ResetRecord& act) {
   ASSERT_TRUE(segments.contains(act.segment));
   EXPECT_LE(act.record + shm::record_bytes(act.chunks_max), segments[act.segment]) << "a record lies in its segment";
+  for (const auto& [place, entry] : entries_) {
+    const auto owner = state_.tables().sessions.find(shm::entry_session(entry));
+    if (owner != state_.tables().sessions.end() && owner->second.facts.records == act.segment)
+      EXPECT_NE(shm::entry_record(entry), act.record) << "a record is reset when nobody sees it";
+  }
   reset_.insert({act.segment, act.record});
 }
 
@@ -153,6 +263,9 @@ void FakeShell::expect_block(std::uint64_t block) const {
 
 void FakeShell::run(const ClearBlock& act) {
   expect_block(act.block);
+  const std::uint64_t changes = blocks_[act.block].changes;
+  blocks_[act.block] = {};
+  blocks_[act.block].changes = changes;
   for (std::uint32_t place = 0; place < shm::kRosterEntries; ++place) entries_.erase({act.block, place});
 }
 
@@ -161,6 +274,10 @@ void FakeShell::run(const StoreEntry& act) {
   const std::pair key(act.block, act.place);
   if (act.entry == 0) {
     EXPECT_EQ(entries_.erase(key), 1U) << "only what is there leaves";
+    return;
+  }
+  if (adopting_) {
+    entries_[key] = act.entry;
     return;
   }
   const auto& sessions = state_.tables().sessions;
@@ -174,55 +291,96 @@ void FakeShell::run(const StoreEntry& act) {
   entries_[key] = act.entry;
 }
 
-void FakeShell::run(const StoreSize& act) { expect_block(act.block); }
-void FakeShell::run(const StoreFlags& act) { expect_block(act.block); }
+void FakeShell::run(const StoreSize& act) {
+  expect_block(act.block);
+  blocks_[act.block].size = act.bytes;
+}
+void FakeShell::run(const StoreFlags& act) {
+  expect_block(act.block);
+  blocks_[act.block].flags = act.flags;
+}
 void FakeShell::run(const StoreNext& act) {
   expect_block(act.block);
-  expect_block(act.next);
+  if (act.next != 0) expect_block(act.next);
+  blocks_[act.block].next = act.next;
 }
-void FakeShell::run(const BumpChanges& act) { expect_block(act.block); }
+void FakeShell::run(const BumpChanges& act) {
+  expect_block(act.block);
+  ++blocks_[act.block].changes;
+}
 void FakeShell::run(const EndLane& act) { EXPECT_TRUE(segments.contains(act.segment)); }
 void FakeShell::run(const RingBells& act) {
   EXPECT_FALSE(act.bells.empty());
   for (const SegmentId bells : act.bells) EXPECT_TRUE(segments.contains(bells));
 }
 
-void FakeShell::run(const PutRow& act) {
+void FakeShell::run(const PutRow& act) { note_row(act.row); }
+void FakeShell::note_row(const Row& row) { note(written_, row); }
+
+void FakeShell::note(Rows& to, const Row& row) {
   struct Visitor {
     Rows& rows;
-    void operator()(const SessionFacts& facts) const { rows.sessions.insert(facts.id); }
-    void operator()(const SegmentFacts& facts) const { rows.segments.insert(facts.id); }
-    void operator()(const TopicFacts& facts) const { rows.topics.insert(facts.id); }
-    void operator()(const LaneFacts& facts) const { rows.lanes.insert(facts.id); }
-    void operator()(const HandleFacts& facts) const { rows.handles.insert(facts.id); }
-    void operator()(const ReaderFacts& facts) const { rows.readers.insert({facts.handle, facts.lane}); }
+    void operator()(const SessionFacts& facts) const {
+      rows.sessions.insert(facts.id);
+      rows.session_facts[facts.id] = facts;
+      rows.session_facts[facts.id].token.clear();
+    }
+    void operator()(const SegmentFacts& facts) const {
+      rows.segments.insert(facts.id);
+      rows.segment_facts[facts.id] = facts;
+    }
+    void operator()(const TopicFacts& facts) const {
+      rows.topics.insert(facts.id);
+      rows.topic_facts[facts.id] = facts;
+    }
+    void operator()(const LaneFacts& facts) const {
+      rows.lanes.insert(facts.id);
+      rows.lane_facts[facts.id] = facts;
+    }
+    void operator()(const HandleFacts& facts) const {
+      rows.handles.insert(facts.id);
+      rows.handle_facts[facts.id] = facts;
+    }
+    void operator()(const ReaderFacts& facts) const {
+      rows.readers.insert({facts.handle, facts.lane});
+      rows.reader_facts[{facts.handle, facts.lane}] = facts;
+    }
   };
-  std::visit(Visitor{rows}, act.row);
+  std::visit(Visitor{to}, row);
 }
 
 void FakeShell::run(const DeleteRow& act) {
   switch (act.table) {
     case Table::kSessions:
-      rows.sessions.erase(static_cast<SessionId>(act.id));
+      written_.sessions.erase(static_cast<SessionId>(act.id));
+      written_.session_facts.erase(static_cast<SessionId>(act.id));
       break;
     case Table::kSegments:
-      rows.segments.erase(act.id);
+      written_.segments.erase(act.id);
+      written_.segment_facts.erase(act.id);
       break;
     case Table::kTopics:
-      rows.topics.erase(act.id);
+      written_.topics.erase(act.id);
+      written_.topic_facts.erase(act.id);
       break;
     case Table::kLanes:
-      rows.lanes.erase(act.id);
+      written_.lanes.erase(act.id);
+      written_.lane_facts.erase(act.id);
       break;
     case Table::kHandles:
-      rows.handles.erase(act.id);
+      written_.handles.erase(act.id);
+      written_.handle_facts.erase(act.id);
       break;
   }
 }
 
-void FakeShell::run(const DeleteReader& act) { rows.readers.erase({act.handle, act.lane}); }
+void FakeShell::run(const DeleteReader& act) {
+  written_.readers.erase({act.handle, act.lane});
+  written_.reader_facts.erase({act.handle, act.lane});
+}
 
 void FakeShell::run(const Reply& act) {
+  commit();
   Answer answer;
   answer.result = act.result;
   answer.descriptors = act.descriptors;
@@ -234,6 +392,7 @@ void FakeShell::run(const Reply& act) {
 }
 
 void FakeShell::run(const ReplyError& act) {
+  commit();
   Answer answer;
   answer.error = std::string(control::error_row(act.failure).name);
   answer.sentence = act.sentence;
@@ -249,9 +408,30 @@ void FakeShell::run(const ReplyReport& act) {
 }
 
 void FakeShell::run(const CloseConnection& act) { closed.insert(act.connection); }
+void FakeShell::run(const CutConnection& act) { closed.insert(act.connection); }
 void FakeShell::run(const SetTimer& act) { timer = act.at; }
 void FakeShell::run(const WatchProcess& act) { watched.emplace_back(act.session, act.connection); }
 void FakeShell::run(const Log& act) { EXPECT_FALSE(act.text.empty()); }
+
+std::optional<Answer> FakeShell::last_answer(ConnectionId connection) const {
+  const auto at = replies_.find(connection);
+  if (at == replies_.end() || at->second.empty()) return std::nullopt;
+  return at->second.back();
+}
+
+std::uint64_t FakeShell::roster_entry(std::uint64_t at, std::uint32_t index) const {
+  for (; index >= shm::kRosterEntries && at != 0; index -= shm::kRosterEntries) {
+    const auto block = blocks_.find(at);
+    at = block == blocks_.end() ? 0 : block->second.next;
+  }
+  const auto entry = entries_.find({at, index});
+  return entry == entries_.end() ? 0 : entry->second;
+}
+
+std::uint64_t FakeShell::roster_size(std::uint64_t block) const {
+  const auto at = blocks_.find(block);
+  return at == blocks_.end() ? 0 : at->second.size;
+}
 
 void FakeShell::audit() const {
   state_.audit();

@@ -15,6 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "daemon/broker/state.hpp"
+#include "proto/shm/roster_layout.hpp"
 
 namespace holdfast::broker {
 
@@ -29,7 +30,10 @@ struct Answer {
   bool ok() const { return error.empty(); }
 };
 
-// What survives in the registry.
+// The broker's death, after so many actions.
+struct Died {};
+
+// What the registry has, by key.
 struct Rows {
   std::set<SessionId> sessions;
   std::set<SegmentId> segments;
@@ -37,11 +41,28 @@ struct Rows {
   std::set<LaneId> lanes;
   std::set<HandleId> handles;
   std::set<std::pair<HandleId, LaneId>> readers;
+
+  std::map<SessionId, SessionFacts> session_facts;
+  std::map<SegmentId, SegmentFacts> segment_facts;
+  std::map<TopicId, TopicFacts> topic_facts;
+  std::map<LaneId, LaneFacts> lane_facts;
+  std::map<HandleId, HandleFacts> handle_facts;
+  std::map<std::pair<HandleId, LaneId>, ReaderFacts> reader_facts;
+
+  RegistryRows all() const;
+  static Rows of(const RegistryRows& all);
 };
 
 class FakeShell {
  public:
   explicit FakeShell(BrokerSetup setup = {});
+
+  // The next broker on what `before` left: its files, its memory, the rows that it had committed. Connections are gone,
+  // and so are the processes of `gone`. `die_at`: dies itself after so many actions of its adoption; 0: does not.
+  FakeShell(const FakeShell& before, const std::set<SessionId>& gone, std::set<SegmentId> lost = {});
+  void adopt(int die_at = 0);
+  // The same on other rows than those that were written: check_rows() has found them sound.
+  FakeShell(const FakeShell& before, const RegistryRows& rows);
 
   // An admitted connection: the broker's own uid, unless said otherwise.
   ConnectionId connect(std::uint32_t uid = 0, std::uint32_t gid = 0, std::vector<std::uint32_t> groups = {});
@@ -63,10 +84,16 @@ class FakeShell {
   // Lets time pass, and the timer ring.
   void pass(TimeMs ms);
 
+  // The answer to the last call of this connection, if one was sent before the broker died.
+  std::optional<Answer> last_answer(ConnectionId connection) const;
+
   SessionId session_of(ConnectionId connection) const { return state_.tables().connections.at(connection).session; }
   LaneId lane_of(HandleId publisher) const { return state_.tables().publishers.at(publisher).lane; }
   const Lane& lane(LaneId id) const { return state_.tables().lanes.at(id); }
   const Tables& tables() const { return state_.tables(); }
+  // The roster as a client sees it: the `index`-th entry of the chain that begins at `block`; 0: none.
+  std::uint64_t roster_entry(std::uint64_t block, std::uint32_t index) const;
+  std::uint64_t roster_size(std::uint64_t block) const;
 
   // Every check of State::audit(), and that rows and segments are those of the tables.
   void audit() const;
@@ -88,10 +115,11 @@ class FakeShell {
   int fail_at = 0;
   int fail_count = 1;  // so many in a row
   Outcome failure;
-  bool audits = true;                // after every event; tests with thousands of rows do it themselves
-  bool hold_growth = false;          // answers to lane growth wait for release_growth()
-  std::uint64_t cursor = 0;          // what ReadCursor finds
-  std::vector<Action> log;           // of the last feed() or call()
+  int die_at = 0;  // so many actions from now: throws Died, uncommitted rows are lost
+  bool audits = true;  // after every event; tests with thousands of rows do it themselves
+  bool hold_growth = false;  // answers to lane growth wait for release_growth()
+  std::uint64_t cursor = 0;  // what ReadCursor finds
+  std::vector<Action> log;  // of the last feed() or call()
   std::optional<TimeMs> timer;
   std::set<ConnectionId> closed;
   std::vector<std::pair<SessionId, ConnectionId>> watched;
@@ -103,6 +131,7 @@ class FakeShell {
   void release_growth();
 
  private:
+  friend struct Rows;
   void run(const CreateSegment& act);
   void run(const GrowSegment& act);
   void run(const SealSegment& act);
@@ -126,10 +155,16 @@ class FakeShell {
   void run(const ReplyError& act);
   void run(const ReplyReport& act);
   void run(const CloseConnection& act);
+  void run(const CutConnection& act);
   void run(const SetTimer& act);
   void run(const WatchProcess& act);
   void run(const Log& act);
   Outcome outcome();
+  void carry_out(Actions actions);
+  void commit() { rows = written_; }
+  void note_row(const Row& row);
+  static void note(Rows& rows, const Row& row);
+  FakeShell(const FakeShell& before, Rows rows, const std::set<SessionId>& gone, std::set<SegmentId> lost);
   void expect_block(std::uint64_t block) const;
 
   State state_;
@@ -141,6 +176,12 @@ class FakeShell {
   std::map<ConnectionId, std::vector<Answer>> replies_;
   ConnectionId last_connection_ = 0;
   SegmentId roster_;
+  BrokerSetup setup_;
+  Rows written_;  // `rows`, and what is not committed
+  std::map<std::uint64_t, shm::RosterBlock> blocks_;  // but for their entries
+  std::set<SessionId> gone_;
+  std::set<SegmentId> lost_;
+  bool adopting_ = false;
 };
 
 }  // namespace holdfast::broker

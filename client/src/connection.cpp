@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+#include "client/src/connection.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "client/src/failure.hpp"
+#include "client/src/json_fields.hpp"
+#include "proto/control/message.hpp"
+#include "proto/shm/segment.hpp"
+
+namespace holdfast::client {
+
+namespace {
+
+constexpr std::size_t kHandlesPerRequest = 256;
+// A broker that is away is looked for after this time, less up to a fifth, so that its clients do not all come at once.
+constexpr std::int64_t kFindAgainNs = 100'000'000;
+
+// What a broker that has just started may answer, and will not for ever.
+bool passes(int code) {
+  return code == HF_E_NO_BROKER || code == HF_E_BUSY || code == HF_E_NO_MEMORY || code == HF_E_QUOTA ||
+         code == HF_E_SYSTEM;
+}
+
+}  // namespace
+
+int Connection::connect(const std::vector<std::string>& paths, std::int64_t timeout_ns) {
+  timeout_ns_ = timeout_ns;
+  if (const int result = socket_.connect(paths, timeout_ns); result != HF_OK) return result;
+  path_ = {socket_.path()};
+  return HF_OK;
+}
+
+void Connection::begin_session(std::uint32_t session, std::string token) {
+  session_ = session;
+  token_ = std::move(token);
+  jitter_.seed(session ^ static_cast<std::uint32_t>(::getpid()) << 8 ^ static_cast<std::uint32_t>(monotonic_ns()));
+}
+
+// ---- requests -----------------------------------------------------------------------------------------------------
+
+int Connection::request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
+                        LateReply late) {
+  const int result = socket_.request(method, params, reply, timeout_ns, std::move(late));
+  notice();
+  return result;
+}
+
+int Connection::take_late() {
+  const int result = up() ? socket_.take_late() : HF_OK;
+  notice();
+  return result;
+}
+
+void Connection::notice() {
+  if (socket_.fd() >= 0 || !up()) return;
+  away_ = "lost the broker at " + socket_.path() +
+          ": it closed the connection. What is attached goes on without it, and this client comes back to it by itself";
+  find_again_ns_ = 0;
+  state_.store(State::kAway, std::memory_order_relaxed);
+}
+
+void Connection::look() {
+  notice();
+  pollfd other_end{socket_.fd(), POLLRDHUP, 0};
+  if (!up() || ::poll(&other_end, 1, 0) <= 0) return;
+  const KeptSentence kept;
+  (void)take_late();  // which finds the end, behind what was answered before it
+}
+
+std::shared_ptr<HeldHandle> Connection::hold(std::uint64_t handle) {
+  auto held = std::make_shared<HeldHandle>();
+  held->id = handle;
+  held_[handle] = held;
+  return held;
+}
+
+bool Connection::let_go(std::uint64_t handle) {
+  held_.erase(handle);
+  if (!resuming()) return true;
+  add_errand("close", {{"handle", handle}});
+  return false;
+}
+
+void Connection::add_errand(const char* method, nlohmann::json params) {
+  errands_.push_back({method, std::move(params)});
+}
+
+void Connection::send_errands() {
+  if (errands_.empty()) return;
+  const KeptSentence kept;
+  for (auto left = std::exchange(errands_, {}); Errand & errand : left) {
+    const auto again = [this, errand](const Reply& late) {
+      if (late.code == HF_E_NO_BROKER) errands_.push_back(errand);
+    };
+    Reply reply;
+    const int result = up() ? request(errand.method, errand.params, reply, 0, again) : HF_E_NO_BROKER;
+    if (result == HF_E_NO_BROKER && !up()) errands_.push_back(errand);
+  }
+}
+
+// ---- resuming -----------------------------------------------------------------------------------------------------
+
+int Connection::bring_up(std::int64_t wait_ns, bool now) {
+  if (up()) return HF_OK;
+  if (refused()) return fail(refused_code_, refused_);
+  if (!resuming()) {
+    const std::int64_t moment = monotonic_ns();
+    // Nobody waits twice for one that takes the connection and does not answer.
+    if (!now && moment < find_again_ns_) return fail(HF_E_NO_BROKER, away_);
+    std::uniform_int_distribution<std::int64_t> jitter(0, kFindAgainNs / 5);
+    find_again_ns_ = moment + kFindAgainNs - jitter(jitter_);
+    if (const int result = find_broker(wait_ns); result != HF_OK) return result;
+  } else if (!now) {
+    const std::int64_t moment = monotonic_ns();
+    if (moment < find_again_ns_)
+      wait_ns = 0;
+    else
+      find_again_ns_ = moment + kFindAgainNs;
+  }
+  return resume(wait_ns);
+}
+
+int Connection::find_broker(std::int64_t wait_ns) {
+  int result = HF_OK;
+  std::string why;
+  {
+    const KeptSentence kept;
+    result = socket_.connect(path_, timeout_ns_, wait_ns);
+    if (result != HF_OK) why = last_failure();
+  }
+  if (result != HF_OK) {
+    away_ = why + ". What is attached goes on without it, and this client comes back by itself when one answers there";
+    return fail(result, away_);
+  }
+  state_.store(State::kResuming, std::memory_order_relaxed);
+  ask(Step::kBegin, "resume.begin",
+      {{"protocol", control::kProtocolVersion},
+       {"layout", shm::kLayoutVersion},
+       {"session", session_},
+       {"token", token_}});
+  return HF_OK;
+}
+
+// Sends a step of the resumption. Its answer goes to answer_, now or in some later call.
+void Connection::ask(Step step, const char* method, const nlohmann::json& params) {
+  const KeptSentence kept;
+  step_ = step;
+  answer_.reset();
+  Reply reply;
+  const int result = socket_.request(method, params, reply, 0, [this](Reply& late) { answer_ = std::move(late); });
+  if (result == HF_TIMEOUT) return;  // the rule: it has only just been asked
+  reply.code = result;
+  reply.sentence = last_failure();
+  answer_ = std::move(reply);
+}
+
+int Connection::resume(std::int64_t wait_ns) {
+  const Deadline deadline(wait_ns);
+  while (resuming()) {
+    if (!answer_) {
+      const KeptSentence kept;
+      (void)socket_.take_late(deadline);
+    }
+    if (!answer_) {
+      away_ = "the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) +
+              " yet. What is attached goes on; try again";
+      return fail(HF_E_NO_BROKER, away_);
+    }
+    Reply answer = std::move(*answer_);
+    answer_.reset();
+    if (const int result = answered(answer); result != HF_OK) return result;
+  }
+  return up() ? HF_OK : fail(HF_E_NO_BROKER, away_);
+}
+
+int Connection::answered(Reply& answer) {
+  if (answer.code != HF_OK) {
+    socket_.close();
+    answer_.reset();
+    if (!passes(answer.code)) return refuse(answer.code, answer.sentence);
+    state_.store(State::kAway, std::memory_order_relaxed);
+    away_ = "the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) + ": " +
+            (answer.sentence.empty() ? "it closed the connection" : answer.sentence);
+    return fail(answer.code, away_);
+  }
+  switch (step_) {
+    case Step::kBegin:
+      return began(answer);
+    case Step::kHandles:
+      handles_answered(answer);
+      return HF_OK;
+    case Step::kEnd:
+      finish();
+  }
+  return HF_OK;
+}
+
+int Connection::began(const Reply& answer) {
+  const std::uint64_t protocol = number(answer.result, "protocol");
+  const std::uint64_t layout = number(answer.result, "layout");
+  if (protocol != control::kProtocolVersion || layout != shm::kLayoutVersion) {
+    socket_.close();
+    return refuse(HF_E_VERSION, "it speaks protocol " + std::to_string(protocol) + " and layout " +
+                                    std::to_string(layout) + ", this library " +
+                                    std::to_string(control::kProtocolVersion) + " and " +
+                                    std::to_string(shm::kLayoutVersion) + ": update the older of the two");
+  }
+  if (flag(answer.result, "full_fences")) full_fences_.store(true, std::memory_order_relaxed);
+  listed_ = 0;
+  ask_handles();
+  return HF_OK;
+}
+
+void Connection::ask_handles() {
+  std::vector<std::uint64_t> handles;
+  for (auto at = held_.upper_bound(listed_); at != held_.end() && handles.size() < kHandlesPerRequest; ++at)
+    handles.push_back(at->first);
+  if (handles.empty()) return ask(Step::kEnd, "resume.end", nlohmann::json::object());
+  listed_ = handles.back();
+  ask(Step::kHandles, "resume.handles", {{"handles", handles}});
+}
+
+void Connection::handles_answered(const Reply& answer) {
+  for (const nlohmann::json& id : list(answer.result, "unknown")) {
+    const auto at = id.is_number_unsigned() ? held_.find(id.get<std::uint64_t>()) : held_.end();
+    if (at != held_.end()) at->second->unknown.store(true, std::memory_order_relaxed);
+  }
+  ask_handles();
+}
+
+void Connection::finish() {
+  given_up_ = false;
+  state_.store(State::kUp, std::memory_order_relaxed);
+  resumed_.fetch_add(1, std::memory_order_release);
+  notice();  // the answer may have been the last that was there, before the end
+  send_errands();
+}
+
+int Connection::refuse(int code, const std::string& sentence) {
+  // To the caller this is no thing that was not found, but a client that is of no more use.
+  refused_code_ = code == HF_E_NOT_FOUND ? HF_E_CLOSED : code;
+  refused_ = "the broker at " + path_.front() + " does not resume session " + std::to_string(session_) + ": " +
+             sentence + ". What is attached goes on; open a new client for anything else";
+  held_.clear();
+  errands_.clear();
+  state_.store(State::kRefused, std::memory_order_relaxed);
+  return fail(refused_code_, refused_);
+}
+
+}  // namespace holdfast::client

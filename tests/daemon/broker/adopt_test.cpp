@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT
+//
+// Rows that no broker has written: each is refused with a sentence, or makes a world that holds together.
+#include <cstdlib>
+#include <functional>
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "tests/daemon/broker/fake_shell.hpp"
+
+namespace holdfast::broker {
+namespace {
+
+using nlohmann::json;
+
+// A world with everything in it: lanes open, hidden, ended and with many readers, sessions with and without membarrier.
+class World {
+ public:
+  World()
+      : shell_([] {
+          BrokerSetup setup;
+          setup.uid = 1000;
+          return setup;
+        }()) {
+    const ConnectionId first = shell_.client(1000);
+    const ConnectionId second = shell_.connect(1000);
+    shell_.hello(second, false);
+    const ConnectionId third = shell_.client(1000);
+    const HandleId ended = shell_.publish(first, "a/b");
+    shell_.publish(first, "a/b");
+    shell_.publish(second, "c", {{"ring", 128}, {"chunks_max", 128}, {"clock", "exact"}, {"linger_ms", -1}});
+    shell_.publish(second, "sealed", {{"backing", "sealed"}});
+    for (int i = 0; i < 15; ++i)
+      shell_.subscribe(i % 2 == 0 ? second : third, "a/b", i % 3 == 0 ? "lossless" : "drop_oldest", "oldest");
+    shell_.subscribe(third, "c", "lossless");
+    shell_.subscribe(third, "nobody");
+    EXPECT_TRUE(shell_.call(first, "close", {{"handle", ended}}).ok());
+    // A session that has ended, and a lane of its that lingers.
+    const ConnectionId last = shell_.client(1000);
+    shell_.publish(last, "d");
+    shell_.end(shell_.session_of(last));
+  }
+
+  const FakeShell& shell() const { return shell_; }
+  RegistryRows rows() const { return shell_.rows.all(); }
+
+ private:
+  FakeShell shell_;
+};
+
+class Mutator {
+ public:
+  explicit Mutator(std::uint64_t seed) : random_(seed) {}
+
+  void change(RegistryRows& rows) {
+    switch (pick(7)) {
+      case 0:
+        return with(rows.sessions, [&](SessionFacts& facts) { session(facts); });
+      case 1:
+        return with(rows.segments, [&](SegmentFacts& facts) { segment(facts); });
+      case 2:
+        return with(rows.topics, [&](TopicFacts& facts) { topic(facts); });
+      case 3:
+        return with(rows.lanes, [&](LaneFacts& facts) { lane(facts); });
+      case 4:
+        return with(rows.handles, [&](HandleFacts& facts) { handle(facts); });
+      case 5:
+        return with(rows.readers, [&](ReaderFacts& facts) { reader(facts); });
+      default:
+        return lose_or_double(rows);
+    }
+  }
+
+ private:
+  std::uint64_t pick(std::uint64_t below) { return random_() % below; }
+
+  template <class Table, class Change>
+  void with(Table& table, Change&& change) {
+    if (!table.empty()) change(table[pick(table.size())]);
+  }
+
+  void lose_or_double(RegistryRows& rows) {
+    const auto act = [&](auto& table) {
+      if (table.empty()) return;
+      const auto at = table.begin() + static_cast<std::ptrdiff_t>(pick(table.size()));
+      if (pick(2) == 0)
+        table.erase(at);
+      else
+        table.push_back(typename std::decay_t<decltype(table)>::value_type(*at));
+    };
+    const std::function<void()> tables[] = {[&] { act(rows.sessions); }, [&] { act(rows.segments); },
+                                            [&] { act(rows.topics); },   [&] { act(rows.lanes); },
+                                            [&] { act(rows.handles); },  [&] { act(rows.readers); }};
+    tables[pick(6)]();
+  }
+
+  template <class T>
+  void number(T& value) {
+    const auto old = static_cast<std::uint64_t>(value);
+    std::uint64_t made = 0;
+    switch (pick(8)) {
+      case 0:
+        made = 0;
+        break;
+      case 1:
+        made = old + 1;
+        break;
+      case 2:
+        made = old - 1;
+        break;
+      case 3:
+        made = old ^ (std::uint64_t{1} << pick(64));
+        break;
+      case 4:
+        made = ~std::uint64_t{0};
+        break;
+      case 5:
+        made = pick(64);
+        break;
+      case 6:
+        made = old + 128 * pick(64);
+        break;
+      default:
+        made = random_();
+    }
+    value = static_cast<T>(made);
+  }
+  void flag(bool& value) { value = !value; }
+  void text(std::string& value) {
+    if (pick(3) == 0)
+      value.assign(pick(5000), 'x');
+    else if (!value.empty() && pick(2) == 0)
+      value[pick(value.size())] = static_cast<char>(pick(256));
+    else
+      value.clear();
+  }
+
+  void session(SessionFacts& facts) {
+    switch (pick(8)) {
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.uid);
+      case 2:
+        return number(facts.pid);
+      case 3:
+        return text(facts.name);
+      case 4:
+        return text(facts.token_hash);
+      case 5:
+        return flag(facts.membarrier);
+      case 6:
+        return number(facts.records);
+      default:
+        return number(facts.bells);
+    }
+  }
+  void segment(SegmentFacts& facts) {
+    switch (pick(7)) {
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.kind);
+      case 2:
+        return flag(facts.sealed);
+      case 3:
+        return number(facts.bytes);
+      case 4:
+        return number(facts.reserve_bytes);
+      case 5:
+        return number(facts.session);
+      default:
+        return number(facts.lane);
+    }
+  }
+  void topic(TopicFacts& facts) {
+    switch (pick(11)) {
+      case 0:
+        return number(facts.id);
+      case 1:
+        return text(facts.name);
+      case 2:
+        return number(facts.block);
+      case 3:
+        return flag(facts.decided);
+      case 4:
+        return number(facts.options.ring);
+      case 5:
+        return number(facts.options.chunks_max);
+      case 6:
+        return number(facts.options.clock);
+      case 7:
+        return number(facts.options.backing);
+      case 8:
+        return number(facts.options.linger_ms);
+      case 9:
+        return text(facts.type.name);
+      default:
+        return number(facts.options.depth);
+    }
+  }
+  void lane(LaneFacts& facts) {
+    switch (pick(11)) {
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.topic);
+      case 2:
+        return number(facts.session);
+      case 3:
+        return text(facts.process);
+      case 4:
+        return number(facts.publisher);
+      case 5:
+        return number(facts.segment);
+      case 6:
+        return number(facts.board);
+      case 7:
+        return number(facts.bytes_max);
+      case 8:
+        return number(facts.state);
+      case 9:
+        return flag(facts.shown);
+      default:
+        if (pick(3) == 0)
+          facts.blocks.resize(pick(4), facts.blocks.empty() ? 128 : facts.blocks.front());
+        else if (!facts.blocks.empty())
+          number(facts.blocks[pick(facts.blocks.size())]);
+    }
+  }
+  void handle(HandleFacts& facts) {
+    switch (pick(7)) {
+      case 0:
+        return number(facts.id);
+      case 1:
+        return number(facts.session);
+      case 2:
+        return number(facts.topic);
+      case 3:
+        return number(facts.role);
+      case 4:
+        return number(facts.delivery);
+      case 5:
+        return number(facts.start);
+      default:
+        return number(facts.key);
+    }
+  }
+  void reader(ReaderFacts& facts) {
+    switch (pick(5)) {
+      case 0:
+        return number(facts.handle);
+      case 1:
+        return number(facts.lane);
+      case 2:
+        return number(facts.record);
+      case 3:
+        return number(facts.entry);
+      default:
+        return flag(facts.turned);
+    }
+  }
+
+  std::mt19937_64 random_;
+};
+
+TEST(Adopt, TheWorldAsItWas) {
+  const World world;
+  ASSERT_EQ(check_rows(world.rows()), "");
+  FakeShell next(world.shell(), world.rows());
+  next.adopt();
+  EXPECT_EQ(next.tables().sessions.size(), world.shell().tables().sessions.size());
+  EXPECT_EQ(next.tables().lanes.size(), world.shell().tables().lanes.size());
+  EXPECT_EQ(next.count<StoreEntry>(), 0U) << "what is right is not written";
+}
+
+// As a campaign: HOLDFAST_COUNT rows, from HOLDFAST_SEED on.
+TEST(Adopt, MutatedRowsAreRefusedOrHoldTogether) {
+  const auto environment = [](const char* name, std::uint64_t otherwise) {
+    const char* value = std::getenv(name);
+    return value != nullptr ? std::strtoull(value, nullptr, 10) : otherwise;
+  };
+  const std::uint64_t count = environment("HOLDFAST_COUNT", 20'000);
+  const std::uint64_t first = environment("HOLDFAST_SEED", 1);
+  const World world;
+  const RegistryRows rows = world.rows();
+  std::uint64_t adopted = 0;
+  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("HOLDFAST_COUNT=1 HOLDFAST_SEED=" + std::to_string(seed));
+    Mutator mutator(seed);
+    RegistryRows mutated = rows;
+    for (std::uint64_t i = 0; i <= seed % 3; ++i) mutator.change(mutated);
+    if (!check_rows(mutated).empty()) continue;
+    ++adopted;
+    FakeShell next(world.shell(), mutated);
+    next.adopt();
+    // And all of it can end.
+    std::vector<SessionId> sessions;
+    for (const auto& [id, session] : next.tables().sessions) sessions.push_back(id);
+    for (const SessionId id : sessions) next.end(id);
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(adopted, 0U) << "some changes are harmless";
+  EXPECT_LT(adopted, count);
+  std::printf("registry rows: %llu mutated, %llu refused, %llu adopted, 0 crashed\n",
+              static_cast<unsigned long long>(count), static_cast<unsigned long long>(count - adopted),
+              static_cast<unsigned long long>(adopted));
+}
+
+}  // namespace
+}  // namespace holdfast::broker
