@@ -212,6 +212,7 @@ int Connection::began(const Reply& answer) {
   }
   if (flag(answer.result, "full_fences")) full_fences_.store(true, std::memory_order_relaxed);
   listed_ = 0;
+  keys_listed_ = false;
   ask_handles();
   return HF_OK;
 }
@@ -220,9 +221,12 @@ void Connection::ask_handles() {
   std::vector<std::uint64_t> handles;
   for (auto at = held_.upper_bound(listed_); at != held_.end() && handles.size() < kHandlesPerRequest; ++at)
     handles.push_back(at->first);
-  if (handles.empty()) return ask(Step::kEnd, "resume.end", nlohmann::json::object());
-  listed_ = handles.back();
-  ask(Step::kHandles, "resume.handles", {{"handles", handles}});
+  const bool list_keys = !pending_keys_.empty() && !std::exchange(keys_listed_, true);
+  if (handles.empty() && !list_keys) return ask(Step::kEnd, "resume.end", nlohmann::json::object());
+  if (!handles.empty()) listed_ = handles.back();
+  nlohmann::json params{{"handles", handles}};
+  if (list_keys) params["keys"] = pending_keys_;
+  ask(Step::kHandles, "resume.handles", params);
 }
 
 void Connection::handles_answered(const Reply& answer) {

@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,10 @@ class Connection {
   void give_up() { given_up_ = true; }
   bool gave_up() const { return given_up_; }
 
+  // The keys of requests under way that open a handle, one for each thread in one: a resumption keeps what they have made.
+  void begin_open(std::uint64_t key) { pending_keys_.insert(key); }
+  void end_open(std::uint64_t key) { pending_keys_.erase(key); }
+
   std::shared_ptr<HeldHandle> hold(std::uint64_t handle);
   // True: to be told to the broker now. False: it will be, once the resumption under way is done.
   bool let_go(std::uint64_t handle);
@@ -123,6 +128,8 @@ class Connection {
 
   Step step_ = Step::kBegin;
   std::uint64_t listed_ = 0;  // handles up to this one have been listed
+  std::set<std::uint64_t> pending_keys_;
+  bool keys_listed_ = false;
   std::optional<Reply> answer_;  // to the step under way
 
   ControlSocket socket_;  // last, so first to go: its late replies end up above

@@ -268,7 +268,10 @@ void Session::tell_surely(const char* method, const nlohmann::json& params) {
 int Session::open_handle(const char* method, nlohmann::json params, Reply& reply, std::shared_ptr<HeldHandle>& held) {
   auto lock = lock_control();
   params["key"] = ++last_key_;
-  const int result = ask(lock, method, params, reply, timeout_ns_);
+  const std::uint64_t key = last_key_;
+  connection_.begin_open(key);
+  const int result = ask(lock, method, params, reply, timeout_ns_);  // which lets go of the lock now and then
+  connection_.end_open(key);
   if (result == HF_OK) held = connection_.hold(number(reply.result, "handle"));
   return result;
 }

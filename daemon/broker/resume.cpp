@@ -77,6 +77,7 @@ void State::resume_begin(Call call, Params& params) {
 
 void State::resume_handles(Call call, Params& params) {
   const auto handles = params.numbers("handles", kHandlesPerResume, UINT64_MAX);
+  const auto keys = params.numbers("keys", kHandlesPerResume, INT64_MAX);
   if (!handles) params.refuse("handles", "is missing: a list of handles");
   params.finish();
   if (!params.ok()) return;
@@ -91,6 +92,10 @@ void State::resume_handles(Call call, Params& params) {
     else
       unknown.push_back(handle);
   }
+  // What they have made, if anything, will be asked for again.
+  if (keys && session != tables_.sessions.end())
+    for (const std::uint64_t key : *keys)
+      if (const HandleId handle = known_key(session->second, key); handle != 0) connection.resumed.insert(handle);
   nlohmann::json result = nlohmann::json::object();
   result["unknown"] = std::move(unknown);
   reply(call, std::move(result));

@@ -194,13 +194,17 @@ void World::resume(Client& client) {
   need(begun->ok(), "the session of a living process is known: " + begun->sentence);
   json held = json::array();
   for (const auto& [id, handle] : client.handles) held.push_back(id);
-  const auto listed = ask(client, "resume.handles", {{"handles", held}});
+  json what{{"handles", held}};
+  if (client.pending) what["keys"] = {client.pending->key};
+  const auto listed = ask(client, "resume.handles", what);
   if (!listed) return;
   need(listed->ok() && listed->result["unknown"].empty(), "what a living process holds is known: " + listed->sentence);
   const auto done = ask(client, "resume.end", json::object());
   if (!done) return;
   need(done->ok(), "a session resumes: " + done->sentence);
-  if (!broker_died_) check_client(client);
+  if (broker_died_) return;
+  check_client(client);
+  if (client.pending) ask_again(client);
 }
 
 void World::open_publisher(Client& client) {
@@ -211,7 +215,8 @@ void World::open_publisher(Client& client) {
   json options = json::object();
   if (chance(3)) options["linger_ms"] = static_cast<int>(pick(3)) * 1000;
   const json params{{"topic", handle.topic}, {"key", handle.key}, {"options", options}};
-  auto answer = ask(client, "publisher.open", params);
+  const auto answer = ask(client, "publisher.open", params);
+  if (!answer) client.pending = handle;
   if (!answer || !answer->ok()) return;
   if (chance(5)) {
     const auto again = ask(client, "publisher.open", params);
@@ -219,12 +224,16 @@ void World::open_publisher(Client& client) {
                     again->result["lane"] == answer->result["lane"]),
          "a key finds the publisher that it made");
   }
-  const json& lane = answer->result["lane"];
+  keep_publisher(client, std::move(handle), *answer);
+}
+
+void World::keep_publisher(Client& client, Handle handle, const Answer& answer) {
+  const json& lane = answer.result["lane"];
   handle.lane = lane["lane"];
   handle.block = lane["block"];
   handle.bytes = lane["bytes"];
   client.segments.insert(lane["segment"].get<broker::SegmentId>());
-  const HandleId id = answer->result["handle"];
+  const HandleId id = answer.result["handle"];
   need(!client.handles.contains(id), "a handle is given once");
   client.handles[id] = std::move(handle);
   if (lane["sealed"].get<bool>() && client.connection != 0) (void)ask(client, "publisher.mapped", {{"handle", id}});
@@ -239,14 +248,39 @@ void World::open_subscriber(Client& client) {
                     {"delivery", chance(2) ? "lossless" : "drop_oldest"},
                     {"start", chance(2) ? "next" : "oldest"}};
   const auto answer = ask(client, "subscriber.open", params);
+  if (!answer) client.pending = handle;
   if (!answer || !answer->ok()) return;
-  const HandleId id = answer->result["handle"];
-  need(!client.handles.contains(id), "a handle is given once");
-  learn_lanes(handle, answer->result);
-  client.handles[id] = std::move(handle);
+  keep_subscriber(client, std::move(handle), *answer);
   if (!chance(5)) return;
   const auto again = ask(client, "subscriber.open", params);
-  need(!again || (again->ok() && again->result["handle"] == id), "a key finds the subscriber that it made");
+  need(!again || (again->ok() && again->result["handle"] == answer->result["handle"]),
+       "a key finds the subscriber that it made");
+}
+
+void World::keep_subscriber(Client& client, Handle handle, const Answer& answer) {
+  const HandleId id = answer.result["handle"];
+  need(!client.handles.contains(id), "a handle is given once");
+  learn_lanes(handle, answer.result);
+  client.handles[id] = std::move(handle);
+}
+
+// After a resumption that listed its key the request comes again. What it made the first time, if it did, is still there:
+// nobody sees a lane end that nobody has closed.
+void World::ask_again(Client& client) {
+  Handle handle = *client.pending;
+  const auto& keys = shell_->tables().sessions.at(client.session).keys;
+  const auto made = keys.find(handle.key);
+  const HandleId expected = made == keys.end() ? 0 : made->second;
+  const auto answer = ask(client, handle.publisher ? "publisher.open" : "subscriber.open",
+                          {{"topic", handle.topic}, {"key", handle.key}});
+  if (!answer) return;
+  client.pending.reset();
+  if (!answer->ok()) return need(expected == 0, "what a key made is found: " + answer->sentence);
+  need(expected == 0 || answer->result["handle"] == expected, "a key makes one handle");
+  if (handle.publisher)
+    keep_publisher(client, std::move(handle), *answer);
+  else
+    keep_subscriber(client, std::move(handle), *answer);
 }
 
 // The request that made a handle comes once more, perhaps to another broker than the first time.
@@ -405,7 +439,8 @@ void World::check_client(const Client& client) {
   const auto& tables = shell_->tables();
   const auto session = tables.sessions.find(client.session);
   need(session != tables.sessions.end(), "the session of a living process is there");
-  need(session->second.publishers.size() + session->second.subscribers.size() == client.handles.size(),
+  const std::size_t pending = client.pending && session->second.keys.contains(client.pending->key) ? 1 : 0;
+  need(session->second.publishers.size() + session->second.subscribers.size() == client.handles.size() + pending,
        "after a resume the broker has what the client holds, and no more");
   for (const auto& [id, handle] : client.handles) {
     const std::string who = "handle " + std::to_string(id);

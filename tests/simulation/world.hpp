@@ -64,6 +64,7 @@ class World {
     std::uint64_t last_key = 0;
     std::map<broker::HandleId, Handle> handles;
     std::set<broker::SegmentId> segments;  // its own
+    std::optional<Handle> pending;  // asked for, and the answer was lost: asked for again after the resumption
   };
 
   // One event; the broker may die in it.
@@ -74,6 +75,9 @@ class World {
   void resume(Client& client);
   void open_publisher(Client& client);
   void open_subscriber(Client& client);
+  void keep_publisher(Client& client, Handle handle, const broker::Answer& answer);
+  void keep_subscriber(Client& client, Handle handle, const broker::Answer& answer);
+  void ask_again(Client& client);
   void learn_lanes(Handle& handle, const nlohmann::json& result);
   void ask_for_lanes(Client& client);
   void release(Client& client);
