@@ -125,7 +125,7 @@ struct Found {
 };
 
 // Takes over the segments that the registry lists. Returns why none of it can be, or "".
-std::string find_earlier(Segments& segments, Legacy legacy, Found& found) {
+std::string find_earlier(const Registry& registry, Segments& segments, Legacy legacy, Found& found) {
   if (legacy.rows.sessions.empty() && legacy.rows.segments.empty()) return "";
   if (std::string wrong = broker::check_rows(legacy.rows); !wrong.empty()) return wrong;
   for (const broker::SegmentFacts& facts : legacy.rows.segments) {
@@ -141,6 +141,9 @@ std::string find_earlier(Segments& segments, Legacy legacy, Found& found) {
       found.lost.insert(facts.id);
     }
   }
+  if (segments.noted_commits() > registry.commits())
+    return "it is older than the shared memory that it describes: " + std::to_string(registry.commits()) +
+           " commits of " + std::to_string(segments.noted_commits());
   found.rows = std::move(legacy.rows);
   return "";
 }
@@ -173,7 +176,7 @@ int serve(const Config& config, Listener& listener, Registry& registry, bool& ha
   Found found;
   Legacy legacy;
   std::string why = registry.load(legacy);
-  if (why.empty()) why = find_earlier(*segments, std::move(legacy), found);
+  if (why.empty()) why = find_earlier(registry, *segments, std::move(legacy), found);
   if (!why.empty()) {
     std::string sentence;
     if (std::string wrong = registry.set_aside(why, sentence); !wrong.empty()) return fail(wrong);

@@ -53,6 +53,7 @@ enum StatementIndex : std::size_t {
   kDeleteLane,
   kDeleteHandle,
   kDeleteReader,
+  kCount,
   kBegin,
   kCommit,
   kRollback,
@@ -73,6 +74,7 @@ constexpr const char* kStatements[] = {
     "DELETE FROM lanes WHERE id = ?",
     "DELETE FROM handles WHERE id = ?",
     "DELETE FROM readers WHERE handle = ? AND lane = ?",
+    "UPDATE meta SET value = ? WHERE key = 'commits'",
     "BEGIN IMMEDIATE",
     "COMMIT",
     "ROLLBACK",
@@ -150,20 +152,23 @@ std::int64_t Registry::number(const char* sql) {
 
 std::string Registry::open(const std::string& path, std::string& set_aside) {
   path_ = path;
-  const std::string why = prepare(path);
-  return why.empty() ? why : begin_anew(why, set_aside);
+  bool unusable = false;
+  const std::string why = prepare(path, unusable);
+  return unusable ? begin_anew(why, set_aside) : why;
 }
 
 // Not ours to read. It is kept for whoever wants to look.
 std::string Registry::begin_anew(const std::string& why, std::string& sentence) {
   close();
   const std::string aside = path_ + ".aside";
+  // The database first: what is left without it is a log of nothing. The other way round it would be an older state.
+  if (::rename(path_.c_str(), aside.c_str()) != 0) return why;
   ::unlink((path_ + "-shm").c_str());
   ::unlink((aside + "-wal").c_str());
   ::rename((path_ + "-wal").c_str(), (aside + "-wal").c_str());
-  if (::rename(path_.c_str(), aside.c_str()) != 0) return why;
   sentence = why + "; kept as " + aside;
-  return prepare(path_);
+  bool unusable = false;
+  return prepare(path_, unusable);
 }
 
 void Registry::close() {
@@ -172,46 +177,63 @@ void Registry::close() {
   sqlite3_close_v2(database_);
   database_ = nullptr;
   in_transaction_ = failed_ = false;
+  uncommitted_.clear();
 }
 
-// Opens the database at `path` and makes it ready. Returns why it cannot be used, or "".
-std::string Registry::prepare(const std::string& path) {
+// Opens the database at `path` and makes it ready. Returns why it cannot be used, or "". `unusable`: it never will be.
+std::string Registry::prepare(const std::string& path, bool& unusable) {
+  const auto cannot = [&](const char* what) {
+    const int code = sqlite3_errcode(database_) & 0xff;
+    // SQLITE_ERROR: it lacks a table or a column. Anything else passes: no room, no rights, somebody looks at it.
+    unusable = code == SQLITE_NOTADB || code == SQLITE_CORRUPT || code == SQLITE_ERROR;
+    return error(what);
+  };
   if (sqlite3_open_v2(path.c_str(), &database_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
                       nullptr) != SQLITE_OK)
-    return error("cannot open the registry");
+    return cannot("cannot open the registry");
   sqlite3_busy_timeout(database_, 1000);
   // The instance's lock keeps other brokers away, so nobody else has to be asked: with every commit that would be six
   // system calls.
   if (!execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; "
                "PRAGMA foreign_keys = OFF"))
-    return error("cannot use the registry");
+    return cannot("cannot use the registry");
   const std::int64_t version = number("PRAGMA user_version");
   const std::int64_t tables = number("SELECT count(*) FROM sqlite_master");
   if (tables == 0) {
-    const std::string fresh = std::string("BEGIN;") + kSchema + "INSERT INTO meta VALUES ('boot', '" + boot_id() +
-                              "'), ('epoch', '0'); PRAGMA user_version = " + std::to_string(kRegistryVersion) +
-                              "; COMMIT;";
-    if (!execute(fresh.c_str())) return error("cannot make the registry");
+    const std::string fresh =
+        std::string("BEGIN;") + kSchema + "INSERT INTO meta VALUES ('boot', '" + boot_id() +
+        "'), ('epoch', '0'), ('commits', '0'); PRAGMA user_version = " + std::to_string(kRegistryVersion) + "; COMMIT;";
+    if (!execute(fresh.c_str())) return cannot("cannot make the registry");
+  } else if (tables < 0 || version < 0) {
+    return cannot("cannot read the registry");
   } else if (version != kRegistryVersion) {
+    unusable = true;
     return "the registry " + path + " has layout " + std::to_string(version) + ", this broker knows " +
            std::to_string(kRegistryVersion);
   } else if (!usable()) {
+    unusable = true;
     return "the registry " + path + " is damaged, or of another boot";
   }
   if (!execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch'"))
-    return error("cannot write the registry");
+    return cannot("cannot write the registry");
+  commits_ = static_cast<std::uint64_t>(
+      std::max<std::int64_t>(number("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'commits'"), 0));
   epoch_ = static_cast<std::uint64_t>(number("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'epoch'"));
   const auto last = [this](const char* sql) {
     return static_cast<std::uint64_t>(std::max<std::int64_t>(number(sql), 0));
   };
-  last_session_ = static_cast<broker::SessionId>(last("SELECT max(seq) FROM sqlite_sequence WHERE name = 'sessions'"));
+  // The sequences remember what was given; the rows, in case the sequences do not.
+  last_session_ = static_cast<broker::SessionId>(std::max(
+      last("SELECT max(seq) FROM sqlite_sequence WHERE name = 'sessions'"), last("SELECT max(id) FROM sessions")));
   last_id_ = last("SELECT max(seq) FROM sqlite_sequence WHERE name <> 'sessions'");
+  for (const char* table : {"segments", "topics", "lanes", "handles"})
+    last_id_ = std::max(last_id_, last((std::string("SELECT max(id) FROM ") + table).c_str()));
   for (const char* sql : kStatements) {
     sqlite3_stmt* statement = nullptr;
     if (sqlite3_prepare_v3(database_, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) != SQLITE_OK) {
       for (sqlite3_stmt* prepared : statements_) sqlite3_finalize(prepared);
       statements_.clear();
-      return error("cannot use the registry");
+      return cannot("cannot use the registry");
     }
     statements_.push_back(statement);
   }
@@ -361,10 +383,21 @@ void Registry::begin() {
   if (in_transaction_) return;
   in_transaction_ = true;
   Statement(*this, kBegin).run();
+  for (const auto& change : uncommitted_) change();
+}
+
+// Changes are kept until they are committed.
+void Registry::write(std::function<void()> change) {
+  begin();
+  change();
+  uncommitted_.push_back(std::move(change));
 }
 
 void Registry::put(const broker::Row& row, const std::string& segment_name) {
-  begin();
+  write([this, row, segment_name] { put_now(row, segment_name); });
+}
+
+void Registry::put_now(const broker::Row& row, const std::string& segment_name) {
   struct Visitor {
     Registry& registry;
     const std::string& segment_name;
@@ -414,24 +447,32 @@ void Registry::put(const broker::Row& row, const std::string& segment_name) {
 }
 
 void Registry::erase(broker::Table table, std::uint64_t id) {
-  begin();
-  Statement erase(*this, kDeleteSession + static_cast<std::size_t>(table));
-  erase << id;
-  erase.run();
+  write([this, table, id] {
+    Statement erase(*this, kDeleteSession + static_cast<std::size_t>(table));
+    erase << id;
+    erase.run();
+  });
 }
 
 void Registry::erase_reader(broker::HandleId handle, broker::LaneId lane) {
-  begin();
-  Statement erase(*this, kDeleteReader);
-  erase << handle << lane;
-  erase.run();
+  write([this, handle, lane] {
+    Statement erase(*this, kDeleteReader);
+    erase << handle << lane;
+    erase.run();
+  });
 }
 
 std::string Registry::commit() {
-  if (!in_transaction_) return "";
+  if (!in_transaction_ && uncommitted_.empty()) return "";
+  begin();
   in_transaction_ = false;
+  if (!failed_) (Statement(*this, kCount) << std::to_string(commits_ + 1)).run();
   if (!failed_) Statement(*this, kCommit).run();
-  if (!failed_) return "";
+  if (!failed_) {
+    uncommitted_.clear();
+    ++commits_;
+    return "";
+  }
   std::string why = error("cannot write the registry");
   Statement(*this, kRollback).run();
   failed_ = false;

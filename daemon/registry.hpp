@@ -5,11 +5,15 @@
 // Called by the broker's one thread.
 //
 // Invariants:
-//   (1) a database of another layout, of another boot, or one that SQLite calls damaged is never read: it is renamed.
+//   (1) a database of another layout, of another boot, or one that SQLite calls damaged is never read: it is renamed. One
+//       that cannot be opened or written now stays as it is.
 //   (2) ids that were given once are remembered after their row is gone (AUTOINCREMENT).
+//   (3) what could not be committed is tried again with the next commit, before anything else: no row is forgotten.
+//   (4) each commit counts up `commits`, so that one who remembers the number knows an older state from this one.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,7 +25,7 @@ struct sqlite3_stmt;
 
 namespace holdfast::daemon {
 
-inline constexpr int kRegistryVersion = 2;
+inline constexpr int kRegistryVersion = 3;
 
 // What an earlier broker left. A sealed segment has no name.
 struct Legacy {
@@ -59,11 +63,12 @@ class Registry {
   void erase_reader(broker::HandleId handle, broker::LaneId lane);
   // Ends the transaction that put() and erase() began. Returns what went wrong, or "".
   std::string commit();
+  std::uint64_t commits() const { return commits_; }
 
  private:
   class Statement;
 
-  std::string prepare(const std::string& path);
+  std::string prepare(const std::string& path, bool& unusable);
   std::string begin_anew(const std::string& why, std::string& sentence);
   void close();
   template <class Read>
@@ -73,12 +78,16 @@ class Registry {
   std::string error(const char* what) const;
   std::int64_t number(const char* sql);
   void begin();
+  void write(std::function<void()> change);
+  void put_now(const broker::Row& row, const std::string& segment_name);
 
   sqlite3* database_ = nullptr;
   std::string path_;
   std::vector<sqlite3_stmt*> statements_;  // by the index in kStatements
   bool in_transaction_ = false;
   bool failed_ = false;
+  std::vector<std::function<void()>> uncommitted_;
+  std::uint64_t commits_ = 0;
   std::uint64_t epoch_ = 0;
   broker::SessionId last_session_ = 0;
   std::uint64_t last_id_ = 0;

@@ -144,6 +144,15 @@ std::string Segments::adopt(const broker::SegmentFacts& facts, const std::string
   return "";
 }
 
+// If we die between a commit and this store, the registry is ahead: that is no older state.
+void Segments::note_commits(std::uint64_t commits) {
+  if (roster_ != nullptr) roster_->at<shm::RosterHeader>().commits = commits;  // nobody else looks at it
+}
+
+std::uint64_t Segments::noted_commits() const {
+  return static_cast<const shm::RosterHeader*>(roster_->memory.get_address())->commits;
+}
+
 std::vector<shm::RosterBlock> Segments::roster_blocks() const {
   std::vector<shm::RosterBlock> blocks(roster_->valid / sizeof(shm::RosterBlock));
   // Nobody else writes it.
@@ -153,8 +162,10 @@ std::vector<shm::RosterBlock> Segments::roster_blocks() const {
 
 pid_t Segments::session_holder(broker::SegmentId records) {
   const File* file = find(records);
-  const Descriptor fd = file != nullptr ? reopen(*file, false) : Descriptor();
-  return fd ? lock_holder(fd.get()) : -1;
+  if (file == nullptr) return -1;
+  const Descriptor fd = reopen(*file, false);
+  // Nobody is taken for dead because we could not look.
+  return fd || errno == ENOENT ? lock_holder(fd.get()) : 0;
 }
 
 Segments::File* Segments::find(broker::SegmentId segment) {

@@ -54,6 +54,9 @@ class Segments {
   void own() { owns_ = true; }
   // Files stay for the next broker.
   void leave() { owns_ = false; }
+  // What the registry had committed when the broker last said so, in the roster; 0 before that.
+  void note_commits(std::uint64_t commits);
+  std::uint64_t noted_commits() const;
   // The roster as it is in memory, block by block; the first stands for its header.
   std::vector<shm::RosterBlock> roster_blocks() const;
   // Whose lock is on the records of a session: -1 nobody's, 0 a process that we cannot see.

@@ -29,6 +29,8 @@ namespace {
 constexpr std::size_t kReceiveBytes = 16'384;
 constexpr int kRequestsPerTurn = 16;  // of one connection, before others have theirs
 constexpr std::size_t kHeldDescriptorsMax = 1'024;  // in replies that wait for slow readers
+constexpr std::uint64_t kLeftover = std::uint64_t{1}
+                                    << 32;  // watched beside sessions of ours, whose ids may be the same
 constexpr int kPeerGroups = 59;  // SO_PEERGROUPS
 
 std::string fresh_token() {
@@ -356,7 +358,7 @@ void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId>
   for (const broker::SegmentFacts& segment : rows.segments)
     if (!state_.tables().segments.contains(segment.id)) ++about_.swept_segments;
   for (auto& [session, process] : processes)
-    watcher_.watch(std::move(process), [this, id = session] { feed(broker::SessionEnded{id}); });
+    watcher_.watch(session, std::move(process), [this, id = session] { feed(broker::SessionEnded{id}); });
   for (const broker::SessionId session : unseen) asio::co_spawn(io_, look_until_gone(session), asio::detached);
   spdlog::info("adopted {} sessions with {} topics and {} lanes; {} sessions had ended",
                state_.tables().sessions.size(), state_.tables().topics.size(), state_.tables().lanes.size(),
@@ -392,7 +394,7 @@ void Server::watch_leftovers(std::vector<Leftover> leftovers) {
       leftovers_.erase(at);
     };
     if (process)
-      watcher_.watch(std::move(process), ended);
+      watcher_.watch(kLeftover | session, std::move(process), ended);
     else
       spdlog::warn("session {} of an earlier broker lives where this one cannot see it end; its segments stay",
                    session);

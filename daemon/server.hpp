@@ -112,8 +112,9 @@ class Server {
   void run(broker::CutConnection& cut);
   void run(broker::SetTimer& set);
   void run(broker::WatchProcess& watch);
+  void run(broker::UnwatchProcess& unwatch);
   void run(broker::Log& log);
-  void commit_rows();
+  std::string commit_rows();
   void answer(broker::ConnectionId connection, Outgoing outgoing);
 
   boost::asio::io_context& io_;

@@ -76,17 +76,30 @@ void Server::run(broker::DeleteRow& row) { registry_.erase(row.table, row.id); }
 
 void Server::run(broker::DeleteReader& row) { registry_.erase_reader(row.handle, row.lane); }
 
-void Server::commit_rows() {
-  const std::string why = registry_.commit();
-  if (!why.empty()) spdlog::error("{}; a restarted broker will not know what happened last", why);
+// Returns why what happened last is not written, or "". It is tried again with the next commit.
+std::string Server::commit_rows() {
+  std::string why = registry_.commit();
+  if (why.empty())
+    segments_.note_commits(registry_.commits());
+  else
+    spdlog::error("{}; until it can, requests are refused: make room in the runtime directory", why);
+  return why;
 }
 
 void Server::run(broker::Reply& reply) {
-  commit_rows();
   Outgoing outgoing;
   outgoing.session = reply.session;
   outgoing.handle = reply.handle;
   outgoing.undo = reply.session != 0;
+  // The next broker would not know of it, and others could use what it holds.
+  if (const std::string why = commit_rows(); !why.empty()) {
+    ++about_.replies_failed;
+    answer(reply.connection, {control::error_line(reply.id, control::Failure::kSystem, "the broker " + why,
+                                                  {{"call", "sqlite3_step"}, {"errno", ENOSPC}}),
+                              {}});
+    if (outgoing.undo) events_.push_front(broker::ReplyLost{reply.session, reply.handle});
+    return;
+  }
   broker::check(reply.descriptors.size() <= kDescriptorsPerReplyMax, "a reply has at most 64 descriptors");
   for (const broker::DescriptorRequest& request : reply.descriptors) {
     Descriptor descriptor = segments_.open(request);
@@ -166,8 +179,10 @@ void Server::run(broker::WatchProcess& watch) {
     events_.push_back(broker::SessionEnded{session});
     return;
   }
-  watcher_.watch(std::move(process.pidfd), [this, session] { feed(broker::SessionEnded{session}); });
+  watcher_.watch(session, std::move(process.pidfd), [this, session] { feed(broker::SessionEnded{session}); });
 }
+
+void Server::run(broker::UnwatchProcess& unwatch) { watcher_.forget(unwatch.session); }
 
 void Server::run(broker::Log& log) {
   switch (log.level) {

@@ -15,14 +15,13 @@ constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD, Linux 6.5, not in the headers y
 
 }  // namespace
 
-void Watcher::watch(Descriptor pidfd, std::function<void()> ended) {
-  const std::uint64_t id = ++last_;
-  auto& descriptor = watches_[id];
+void Watcher::watch(std::uint64_t key, Descriptor pidfd, std::function<void()> ended) {
+  auto& descriptor = watches_[key];
   descriptor = std::make_unique<boost::asio::posix::stream_descriptor>(io_, pidfd.release());
   descriptor->async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                         [this, id, ended = std::move(ended)](const boost::system::error_code& error) {
+                         [this, key, ended = std::move(ended)](const boost::system::error_code& error) {
                            if (error == boost::asio::error::operation_aborted) return;
-                           watches_.erase(id);
+                           watches_.erase(key);
                            ended();
                          });
 }

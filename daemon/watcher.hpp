@@ -20,22 +20,22 @@ class Watcher {
  public:
   explicit Watcher(boost::asio::io_context& io) : io_(io) {}
 
-  // Calls `ended` once, from the loop, when the process is gone.
-  void watch(Descriptor pidfd, std::function<void()> ended);
+  // Calls `ended` once, from the loop, when the process is gone. One watch to a key: a new one takes the place of the old.
+  void watch(std::uint64_t key, Descriptor pidfd, std::function<void()> ended);
+  void forget(std::uint64_t key) { watches_.erase(key); }
 
   void stop() { watches_.clear(); }
 
  private:
   boost::asio::io_context& io_;
   std::map<std::uint64_t, std::unique_ptr<boost::asio::posix::stream_descriptor>> watches_;
-  std::uint64_t last_ = 0;
 };
 
 // The process at the other end of a Unix socket.
 struct PeerProcess {
   enum class Answer { kThere, kGone, kUnknown } answer;
   Descriptor pidfd;  // kThere
-  int error = 0;     // kUnknown
+  int error = 0;  // kUnknown
 };
 PeerProcess peer_process(int socket);
 

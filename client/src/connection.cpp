@@ -2,9 +2,12 @@
 #include "client/src/connection.hpp"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include <poll.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "client/src/failure.hpp"
@@ -31,7 +34,10 @@ bool passes(int code) {
 int Connection::connect(const std::vector<std::string>& paths, std::int64_t timeout_ns) {
   timeout_ns_ = timeout_ns;
   if (const int result = socket_.connect(paths, timeout_ns); result != HF_OK) return result;
-  path_ = {socket_.path()};
+  // The process may change its directory; where the path would be too long, it had better not.
+  std::error_code error;
+  const std::string absolute = std::filesystem::absolute(socket_.path(), error).string();
+  path_ = {error || absolute.size() >= sizeof(sockaddr_un::sun_path) ? socket_.path() : absolute};
   return HF_OK;
 }
 

@@ -172,6 +172,10 @@ struct WatchProcess {
   SessionId session;
   ConnectionId connection;
 };
+// It has a connection again, or is gone.
+struct UnwatchProcess {
+  SessionId session;
+};
 struct Log {
   enum class Level : std::uint8_t { kDebug, kNotice, kWarning } level;
   std::string text;
@@ -180,7 +184,7 @@ struct Log {
 using Action = std::variant<CreateSegment, GrowSegment, SealSegment, ReadCursor, OpenEvent, RemoveSegment, ResetRecord,
                             ClearBoard, ClearBlock, StoreEntry, StoreSize, StoreFlags, StoreNext, BumpChanges, EndLane,
                             RingBells, PutRow, DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection,
-                            CutConnection, SetTimer, WatchProcess, Log>;
+                            CutConnection, SetTimer, WatchProcess, UnwatchProcess, Log>;
 
 using Actions = std::vector<Action>;
 

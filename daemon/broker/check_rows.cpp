@@ -114,13 +114,11 @@ class Checker {
       ok(is_topic_name(facts.name) && facts.name.size() <= kTopicNameBytesMax, "has no good name");
       ok(names.insert(facts.name).second, "has the name of another");
       ok(blocks_.take(facts.block, sizeof(shm::RosterBlock)), "has a block that is not free");
-      AskedOptions asked;
-      asked.ring = options.ring;
-      asked.chunks_max = options.chunks_max;
       ok(shm::is_power_of_two(options.ring) && options.ring >= shm::kRingSlotsMin && options.ring <= shm::kRingSlotsMax,
          "has no possible ring");
       ok(options.chunks_max >= 64 && options.chunks_max % 64 == 0 && options.chunks_max <= shm::kChunksMax,
          "has no possible number of chunks");
+      ok(options.depth <= options.ring / 4 * 3, "has no possible depth");
       ok(options.clock <= Clock::kExact && options.backing <= Backing::kSealed, "has no known clock or backing");
       ok(options.linger_ms >= -1 && options.linger_ms <= kTimeoutMsMax && options.stall_timeout_ms >= -1 &&
              options.stall_timeout_ms <= kTimeoutMsMax,

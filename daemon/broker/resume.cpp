@@ -118,6 +118,7 @@ void State::resume_end(Call call, Params& params) {
     actions_.emplace_back(CutConnection{session.connection});
   }
   session.connection = call.connection;
+  actions_.emplace_back(UnwatchProcess{id});
   connection.session = id;
   std::size_t dropped = 0;
   const auto drop = [&](const std::set<HandleId>& handles, auto&& close) {

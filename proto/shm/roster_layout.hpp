@@ -22,9 +22,12 @@ inline constexpr std::uint64_t kRosterReserve = std::uint64_t{256} << 20;  // ad
 struct RosterHeader {
   SegmentHeader segment;
   std::uint64_t valid_bytes;  // how far the file reaches; broker: release; never shrinks
-  std::uint64_t reserved[7];
+  std::uint64_t
+      commits;      // of the broker's registry when it last replied: an older registry is known by it. Broker only
+  std::uint64_t reserved[6];
 };
 static_assert(sizeof(RosterHeader) == 128);
+static_assert(offsetof(RosterHeader, commits) == 72);
 static_assert(offsetof(RosterHeader, valid_bytes) == 64);
 
 struct RosterBlock {

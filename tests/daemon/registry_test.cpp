@@ -286,6 +286,36 @@ TEST(Registry, OneOfAnotherBootOrLayoutIsSetAside) {
   }
 }
 
+// Somebody looks at it, or there is no room: that passes, and the rows are still there then.
+TEST(Registry, OneThatIsInUseIsLeftAsItIs) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("x.db");
+  std::string aside;
+  {
+    Registry registry;
+    ASSERT_EQ(registry.open(path, aside), "");
+    registry.put(session(3), "");
+    EXPECT_EQ(registry.commit(), "");
+    EXPECT_EQ(registry.commits(), 1U);
+  }
+  sqlite3* other = nullptr;
+  ASSERT_EQ(sqlite3_open(path.c_str(), &other), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(other, "BEGIN; SELECT count(*) FROM sessions", nullptr, nullptr, nullptr), SQLITE_OK);
+  {
+    Registry registry;
+    EXPECT_NE(registry.open(path, aside), "");
+    EXPECT_EQ(aside, "");
+  }
+  sqlite3_close(other);
+  EXPECT_FALSE(std::filesystem::exists(path + ".aside"));
+  look(path, "DELETE FROM sqlite_sequence");
+  Registry registry;
+  ASSERT_EQ(registry.open(path, aside), "");
+  EXPECT_EQ(loaded(registry).rows.sessions.size(), 1U);
+  EXPECT_EQ(registry.commits(), 1U);
+  EXPECT_EQ(registry.last_session(), 3U) << "rows tell what was given, too";
+}
+
 TEST(Registry, RemovesItsFiles) {
   const TemporaryDirectory directory;
   Registry registry;

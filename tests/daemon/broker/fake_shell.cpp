@@ -411,6 +411,9 @@ void FakeShell::run(const CloseConnection& act) { closed.insert(act.connection);
 void FakeShell::run(const CutConnection& act) { closed.insert(act.connection); }
 void FakeShell::run(const SetTimer& act) { timer = act.at; }
 void FakeShell::run(const WatchProcess& act) { watched.emplace_back(act.session, act.connection); }
+void FakeShell::run(const UnwatchProcess& act) {
+  std::erase_if(watched, [&](const auto& one) { return one.first == act.session; });
+}
 void FakeShell::run(const Log& act) { EXPECT_FALSE(act.text.empty()); }
 
 std::optional<Answer> FakeShell::last_answer(ConnectionId connection) const {

@@ -158,6 +158,7 @@ class FakeShell {
   void run(const CutConnection& act);
   void run(const SetTimer& act);
   void run(const WatchProcess& act);
+  void run(const UnwatchProcess& act);
   void run(const Log& act);
   Outcome outcome();
   void carry_out(Actions actions);
