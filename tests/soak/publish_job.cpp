@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+//
+// A publisher of the load: samples of 24 bytes to 12 KiB, in bursts, each with writer, position and checksum.
+#include <ctime>
+#include <random>
+#include <vector>
+
+#include "tests/crash/sample.hpp"
+#include "tests/soak/jobs.hpp"
+#include "tests/soak/worker.hpp"
+
+namespace holdfast::soak {
+
+namespace {
+
+constexpr std::uint64_t kSampleBytesMax = 12 << 10;
+constexpr int kChunksMax = 64;  // of a lane with the options of the load
+
+std::uint64_t random_bytes(std::mt19937_64& random) {
+  const std::uint64_t draw = random();
+  if (draw % 2 == 0) return crash::kSampleBytesMin;
+  return crash::kSampleBytesMin + (draw >> 8) % (kSampleBytesMax - crash::kSampleBytesMin);
+}
+
+// Every chunk that the lane may have is there, and holds the largest sample.
+void grow(Publisher& publisher) {
+  std::vector<Loan> loans;
+  for (int i = 0; i < kChunksMax; ++i) {
+    auto loan = publisher.loan(kSampleBytesMax, 0, kLook);
+    if (!loan) return;
+    loans.push_back(*std::move(loan));
+  }
+}
+
+void pause(std::uint32_t us) {
+  const timespec time{us / 1'000'000, us % 1'000'000 * 1'000};
+  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
+}
+
+}  // namespace
+
+void publish(const Board& board, Tally& tally) {
+  const Spec spec = tally.seat().spec;
+  std::mt19937_64 random(spec.seed);
+  Client client = connect(board, "publisher");
+  const std::uint32_t writer = board.new_feed(client.session(), true, false);
+  Publisher publisher = client.publisher_or_throw(kTopic, load_options());
+  if (spec.grown != 0) grow(publisher);
+  tally.running(client.session());
+  for (std::uint64_t position = 0; running(board); ++position) {
+    if (!publish_one(board, tally, publisher, writer, position, random_bytes(random))) return;
+    tally.sample();
+    if (spec.pause_us != 0 && (position + 1) % spec.burst == 0) pause(spec.pause_us);
+  }
+}
+
+}  // namespace holdfast::soak

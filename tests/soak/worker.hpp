@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+//
+// What a worker's process does: the job of its seat, until the phase ends it. One thread.
+#pragma once
+
+#include "tests/soak/board.hpp"
+
+namespace holdfast::soak {
+
+inline constexpr const char* kTopic = "soak/load";
+inline constexpr const char* kSideTopic = "soak/side";
+inline constexpr const char* kIdleTopic = "soak/idle";
+inline constexpr int kBoardFd = 3;  // in a worker's process
+
+// The status of the process.
+int run_worker(std::size_t seat);
+
+// The jobs. They return when the phase says so, or when something has failed.
+void publish(const Board& board, Tally& tally);
+void subscribe(const Board& board, Tally& tally);
+void open_and_close(const Board& board, Tally& tally);
+void idle(const Board& board, Tally& tally);
+
+}  // namespace holdfast::soak
