@@ -421,6 +421,9 @@ void Segments::run(const broker::RingBells& ring) {
     auto& bells = file->at<shm::BellSegment>().bells;
     for (std::uint32_t bell = 0; bell < shm::kBellCount; ++bell) {
       const auto event = file->events.find(bell);
+      // An event loop whose eventfd an earlier broker made hears nobody here: it stays armed for those who have it. The
+      // end of its connection wakes it.
+      if (event == file->events.end() && Atomics::load<shm::At::kObserve>(bells[bell].event) != 0) continue;
       shm::ring<Atomics>(bells[bell], BrokerSound{event == file->events.end() ? -1 : event->second.second.get()});
     }
   }

@@ -124,6 +124,8 @@ using shm::At;
 
 namespace {
 constexpr std::uint32_t kHungUp = 1;  // the control socket, among the events of fd()
+// Eventfds of earlier brokers that a publisher may still ring: it learns of a new one when it rings the next time.
+constexpr int kEventsBeforeMax = 4;
 constexpr std::int64_t kAttachAgainNs = 100'000'000;
 // Without a broker a publisher that never rang an eventfd cannot get its descriptor: then the loop looks this often.
 constexpr std::int64_t kLookAgainNs = 100'000'000;
@@ -434,8 +436,11 @@ void hf_subscriber::rejoin_event() {
   if (resumed != event_resumed_) {
     Reply reply;
     if (own.request_soon("bell.open", {{"bell", event_bell_}}, reply) != HF_OK || reply.fds.empty()) return;
-    if (event_before_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, event_before_.get(), nullptr);
-    event_before_ = std::exchange(event_, std::move(reply.fds.front()));
+    events_before_.push_back(std::exchange(event_, std::move(reply.fds.front())));
+    if (events_before_.size() > std::size_t{kEventsBeforeMax}) {
+      ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, events_before_.front().get(), nullptr);
+      events_before_.pop_front();
+    }
     epoll_event event{};
     event.events = EPOLLIN;
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, event_.get(), &event);
@@ -447,10 +452,13 @@ void hf_subscriber::rejoin_event() {
 
 // Before the caller sleeps on the descriptor. Returns true if there is something to take after all.
 bool hf_subscriber::arm_event() {
-  epoll_event events[4];
-  const int found = ::epoll_wait(epoll_.get(), events, 4, 0);  // takes the edge of a hang-up, which would stay readable
+  constexpr int kEventsMax = kEventsBeforeMax + 3;
+  epoll_event events[kEventsMax];
+  const int found =
+      ::epoll_wait(epoll_.get(), events, kEventsMax, 0);  // takes the edge of a hang-up, which would stay readable
   for (int i = 0; i < found; ++i)
     if (events[i].data.u32 == kHungUp) broker_gone_ = true;
+  if (session().broker_away()) broker_gone_ = true;  // a request has found out, and closed the socket with its edge
   if (broker_gone_ || session().resumed() != event_resumed_) [[unlikely]]
     rejoin_event();
   const std::int64_t sleep = sleep_ns(broker_gone_ ? kLookAgainNs : kLookAgainMostNs);
@@ -458,7 +466,7 @@ bool hf_subscriber::arm_event() {
   ::timerfd_settime(look_again_.get(), 0, &next, nullptr);  // which also makes it unreadable
   shm::Bell& bell = session().bell(event_bell_);
   event_ticket_ = session().fresh_ticket();
-  if (event_before_) EventSound{event_before_.get()}.drain(bell);
+  for (const Descriptor& before : events_before_) EventSound{before.get()}.drain(bell);
   shm::arm<Atomics, At::kSleepArm>(bell, event_ticket_, EventSound{event_.get()});
   announce(event_bell_);
   Atomics::heavy_fence<At::kSleepFence>();

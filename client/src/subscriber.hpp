@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -197,10 +198,10 @@ struct hf_subscriber {
   std::string no_more_sentence_;
 
   // For event loops: an epoll over an eventfd bell, the control socket and a timer. A broker that resumed the session has
-  // given the bell a new eventfd: the one before stays, for publishers that have not heard of it.
+  // given the bell a new eventfd: those before stay, for publishers that have not heard of it.
   holdfast::client::Descriptor epoll_;
   holdfast::client::Descriptor event_;
-  holdfast::client::Descriptor event_before_;
+  std::deque<holdfast::client::Descriptor> events_before_;
   std::uint32_t event_resumed_ = 0;  // the session, when the bell's eventfd was asked for
   holdfast::client::Descriptor look_again_;
   bool broker_gone_ = false;
