@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/integration/instance_files.hpp"
+
 namespace holdfast::daemon {
 
 namespace {
@@ -97,13 +99,7 @@ std::string DaemonProcess::log() const {
   return text.str();
 }
 
-std::vector<std::string> DaemonProcess::shm_files() const {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
-    if (entry.path().filename().string().starts_with("holdfast." + instance_ + "."))
-      names.push_back(entry.path().filename().string());
-  return names;
-}
+std::vector<std::string> DaemonProcess::shm_files() const { return integration::files_of_instance(instance_); }
 
 int run_to_end(const std::vector<std::string>& arguments, std::string& output,
                const std::vector<std::string>& launcher) {

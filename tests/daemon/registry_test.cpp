@@ -41,6 +41,16 @@ broker::SessionFacts session(broker::SessionId id) {
   return facts;
 }
 
+// A registry with this row, whose broker is gone.
+void leave(const std::string& path, const broker::Row& row) {
+  Registry registry;
+  std::string aside;
+  ASSERT_EQ(registry.open(path, aside), "");
+  registry.put(row, "n");
+  EXPECT_EQ(registry.commit(), "");
+  EXPECT_EQ(registry.commits(), 1U);
+}
+
 TEST(Registry, EpochCountsUp) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("x.db");
@@ -209,12 +219,7 @@ TEST(Registry, ARowThatNoBrokerWritesIsNotRead) {
     const TemporaryDirectory directory;
     const std::string path = directory.file("x.db");
     std::string aside;
-    {
-      Registry registry;
-      ASSERT_EQ(registry.open(path, aside), "");
-      registry.put(session(3), "");
-      EXPECT_EQ(registry.commit(), "");
-    }
+    leave(path, session(3));
     look(path, change);
     Registry registry;
     ASSERT_EQ(registry.open(path, aside), "");
@@ -274,13 +279,7 @@ TEST(Registry, OneOfAnotherBootOrLayoutIsSetAside) {
        {"UPDATE meta SET value = 'other' WHERE key = 'boot'", "PRAGMA user_version = 99", "DROP TABLE readers"}) {
     const TemporaryDirectory directory;
     const std::string path = directory.file("x.db");
-    std::string aside;
-    {
-      Registry registry;
-      ASSERT_EQ(registry.open(path, aside), "");
-      registry.put(segment(7, 1), "old");
-      EXPECT_EQ(registry.commit(), "");
-    }
+    leave(path, segment(7, 1));
     look(path, change);
     expect_set_aside(directory, change);
   }
@@ -291,13 +290,7 @@ TEST(Registry, OneThatIsInUseIsLeftAsItIs) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("x.db");
   std::string aside;
-  {
-    Registry registry;
-    ASSERT_EQ(registry.open(path, aside), "");
-    registry.put(session(3), "");
-    EXPECT_EQ(registry.commit(), "");
-    EXPECT_EQ(registry.commits(), 1U);
-  }
+  leave(path, session(3));
   sqlite3* other = nullptr;
   ASSERT_EQ(sqlite3_open(path.c_str(), &other), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(other, "BEGIN; SELECT count(*) FROM sessions", nullptr, nullptr, nullptr), SQLITE_OK);

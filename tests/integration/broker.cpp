@@ -19,6 +19,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "tests/integration/instance_files.hpp"
 #include "tests/integration/process.hpp"
 
 namespace holdfast::integration {
@@ -184,22 +185,9 @@ nlohmann::json PrivateBroker::topic(const std::string& name) const {
   return topics[0];
 }
 
-std::vector<std::string> PrivateBroker::shm_files() const {
-  std::vector<std::string> found;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
-    if (entry.path().filename().string().rfind("holdfast." + instance_ + ".", 0) == 0)
-      found.push_back(entry.path().filename().string());
-  return found;
-}
+std::vector<std::string> PrivateBroker::shm_files() const { return files_of_instance(instance_); }
 
-std::uint64_t PrivateBroker::shm_bytes() const {
-  std::uint64_t bytes = 0;
-  for (const std::string& file : shm_files()) {
-    struct stat status{};
-    if (::stat(("/dev/shm/" + file).c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
-  }
-  return bytes;
-}
+std::uint64_t PrivateBroker::shm_bytes() const { return bytes_of_instance(instance_); }
 
 std::string PrivateBroker::log() const {
   std::ostringstream text;

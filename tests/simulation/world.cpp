@@ -389,7 +389,7 @@ void World::die(std::size_t index) {
 // The next broker, which may die, too, before it has adopted everything. It asks the locks who lives.
 void World::restart() {
   std::set<SessionId> gone;
-  for (const auto& [id, facts] : shell_->rows.session_facts) {
+  for (const auto& [id, facts] : shell_->rows.sessions) {
     const bool lives =
         std::any_of(clients_.begin(), clients_.end(), [&](const auto& client) { return client->session == id; });
     if (!lives) gone.insert(id);
@@ -413,11 +413,11 @@ void World::check_memory() {
   for (const auto& client : clients_) {
     for (const auto segment : client->segments) {
       const bool own_lane = std::any_of(client->handles.begin(), client->handles.end(), [&](const auto& entry) {
-        return entry.second.publisher && shell_->rows.lane_facts.contains(entry.second.lane) &&
-               shell_->rows.lane_facts.at(entry.second.lane).segment == segment;
+        return entry.second.publisher && shell_->rows.lanes.contains(entry.second.lane) &&
+               shell_->rows.lanes.at(entry.second.lane).segment == segment;
       });
-      const bool session = shell_->rows.segment_facts.contains(segment) &&
-                           shell_->rows.segment_facts.at(segment).kind != shm::SegmentKind::kLane;
+      const bool session =
+          shell_->rows.segments.contains(segment) && shell_->rows.segments.at(segment).kind != shm::SegmentKind::kLane;
       if (own_lane || session) need(shell_->segments.contains(segment), "a file of a living client is there");
     }
     for (const auto& [id, handle] : client->handles) {

@@ -8,10 +8,10 @@
 #include <sstream>
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/integration/control.hpp"
+#include "tests/integration/instance_files.hpp"
 
 namespace holdfast::soak {
 
@@ -99,21 +99,8 @@ std::size_t BrokerProcess::descriptors() const {
   return static_cast<std::size_t>(std::distance(begin(open), end(open)));
 }
 
-std::vector<std::string> BrokerProcess::shm_files() const {
-  std::vector<std::string> found;
-  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
-    if (entry.path().filename().string().starts_with("holdfast." + instance_ + "."))
-      found.push_back(entry.path().filename().string());
-  return found;
-}
+std::vector<std::string> BrokerProcess::shm_files() const { return integration::files_of_instance(instance_); }
 
-std::uint64_t BrokerProcess::shm_bytes() const {
-  std::uint64_t bytes = 0;
-  for (const std::string& file : shm_files()) {
-    struct stat status{};
-    if (::stat(("/dev/shm/" + file).c_str(), &status) == 0) bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
-  }
-  return bytes;
-}
+std::uint64_t BrokerProcess::shm_bytes() const { return integration::bytes_of_instance(instance_); }
 
 }  // namespace holdfast::soak

@@ -16,7 +16,7 @@ auto values(const Map& map) {
 constexpr std::uint32_t kIdsPerBroker = 100'000;
 
 SegmentId roster_of(const Rows& rows) {
-  for (const auto& [id, facts] : rows.segment_facts)
+  for (const auto& [id, facts] : rows.segments)
     if (facts.kind == shm::SegmentKind::kRoster) return id;
   return 0;
 }
@@ -24,8 +24,7 @@ SegmentId roster_of(const Rows& rows) {
 }  // namespace
 
 RegistryRows Rows::all() const {
-  return {values(session_facts), values(segment_facts), values(topic_facts),
-          values(lane_facts),    values(handle_facts),  values(reader_facts)};
+  return {values(sessions), values(segments), values(topics), values(lanes), values(handles), values(readers)};
 }
 
 FakeShell::FakeShell(BrokerSetup setup) : state_(setup), roster_(setup.roster), setup_(setup) {
@@ -65,7 +64,7 @@ FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionI
       state_([&] {
         BrokerSetup setup = before.setup_;
         setup.roster = roster_of(rows);
-        setup.roster_bytes = rows.segment_facts.at(setup.roster).bytes;
+        setup.roster_bytes = rows.segments.at(setup.roster).bytes;
         setup.last_id = std::max(before.setup_.last_id, before.setup_.roster) + kIdsPerBroker;
         setup.last_session = before.setup_.last_session + kIdsPerBroker;
         return setup;
@@ -82,7 +81,7 @@ FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionI
   setup_.last_id = std::max(setup_.last_id, setup_.roster) + kIdsPerBroker;
   setup_.last_session += kIdsPerBroker;
   // Files that no row names are swept; of the others so much is used as the row says.
-  for (const auto& [id, facts] : rows.segment_facts) segments[id] = facts.bytes;
+  for (const auto& [id, facts] : rows.segments) segments[id] = facts.bytes;
 }
 
 void FakeShell::adopt(int dies) {
@@ -102,7 +101,7 @@ void FakeShell::adopt(int dies) {
   die_at = 0;
   // What stands in blocks that no row names nobody sees: a block is cleared before it is used again.
   std::set<std::uint64_t> used;
-  for (const auto& [id, facts] : rows.lane_facts) used.insert(facts.blocks.begin(), facts.blocks.end());
+  for (const auto& [id, facts] : rows.lanes) used.insert(facts.blocks.begin(), facts.blocks.end());
   std::erase_if(entries_, [&](const auto& entry) { return !used.contains(entry.first.first); });
   if (audits) audit();
 }
@@ -321,30 +320,14 @@ void FakeShell::note(Rows& to, const Row& row) {
   struct Visitor {
     Rows& rows;
     void operator()(const SessionFacts& facts) const {
-      rows.sessions.insert(facts.id);
-      rows.session_facts[facts.id] = facts;
-      rows.session_facts[facts.id].token.clear();
+      rows.sessions[facts.id] = facts;
+      rows.sessions[facts.id].token.clear();
     }
-    void operator()(const SegmentFacts& facts) const {
-      rows.segments.insert(facts.id);
-      rows.segment_facts[facts.id] = facts;
-    }
-    void operator()(const TopicFacts& facts) const {
-      rows.topics.insert(facts.id);
-      rows.topic_facts[facts.id] = facts;
-    }
-    void operator()(const LaneFacts& facts) const {
-      rows.lanes.insert(facts.id);
-      rows.lane_facts[facts.id] = facts;
-    }
-    void operator()(const HandleFacts& facts) const {
-      rows.handles.insert(facts.id);
-      rows.handle_facts[facts.id] = facts;
-    }
-    void operator()(const ReaderFacts& facts) const {
-      rows.readers.insert({facts.handle, facts.lane});
-      rows.reader_facts[{facts.handle, facts.lane}] = facts;
-    }
+    void operator()(const SegmentFacts& facts) const { rows.segments[facts.id] = facts; }
+    void operator()(const TopicFacts& facts) const { rows.topics[facts.id] = facts; }
+    void operator()(const LaneFacts& facts) const { rows.lanes[facts.id] = facts; }
+    void operator()(const HandleFacts& facts) const { rows.handles[facts.id] = facts; }
+    void operator()(const ReaderFacts& facts) const { rows.readers[{facts.handle, facts.lane}] = facts; }
   };
   std::visit(Visitor{to}, row);
 }
@@ -353,31 +336,23 @@ void FakeShell::run(const DeleteRow& act) {
   switch (act.table) {
     case Table::kSessions:
       written_.sessions.erase(static_cast<SessionId>(act.id));
-      written_.session_facts.erase(static_cast<SessionId>(act.id));
       break;
     case Table::kSegments:
       written_.segments.erase(act.id);
-      written_.segment_facts.erase(act.id);
       break;
     case Table::kTopics:
       written_.topics.erase(act.id);
-      written_.topic_facts.erase(act.id);
       break;
     case Table::kLanes:
       written_.lanes.erase(act.id);
-      written_.lane_facts.erase(act.id);
       break;
     case Table::kHandles:
       written_.handles.erase(act.id);
-      written_.handle_facts.erase(act.id);
       break;
   }
 }
 
-void FakeShell::run(const DeleteReader& act) {
-  written_.readers.erase({act.handle, act.lane});
-  written_.reader_facts.erase({act.handle, act.lane});
-}
+void FakeShell::run(const DeleteReader& act) { written_.readers.erase({act.handle, act.lane}); }
 
 void FakeShell::run(const Reply& act) {
   commit();
@@ -447,17 +422,17 @@ void FakeShell::audit() const {
   if (!answers_.empty() || !held_.empty()) return;
   EXPECT_EQ(keys(segments), keys(tables.segments)) << "files are those of the tables";
   for (const auto& [id, bytes] : segments) EXPECT_EQ(bytes, tables.segments.at(id).bytes);
-  EXPECT_EQ(rows.sessions, keys(tables.sessions));
-  EXPECT_EQ(rows.topics, keys(tables.topics));
-  EXPECT_EQ(rows.lanes, keys(tables.lanes));
+  EXPECT_EQ(keys(rows.sessions), keys(tables.sessions));
+  EXPECT_EQ(keys(rows.topics), keys(tables.topics));
+  EXPECT_EQ(keys(rows.lanes), keys(tables.lanes));
   std::set<SegmentId> listed = keys(tables.segments);
   listed.erase(roster_);
-  std::set<SegmentId> written = rows.segments;
+  std::set<SegmentId> written = keys(rows.segments);
   written.erase(roster_);
   EXPECT_EQ(written, listed);
   std::set<HandleId> handles = keys(tables.publishers);
   handles.merge(keys(tables.subscribers));
-  EXPECT_EQ(rows.handles, handles);
+  EXPECT_EQ(keys(rows.handles), handles);
   std::set<std::pair<HandleId, LaneId>> readers;
   std::size_t entries = 0;
   for (const auto& [id, lane] : tables.lanes)
@@ -471,7 +446,7 @@ void FakeShell::audit() const {
       EXPECT_EQ(shm::entry_gates(entry->second), reader.facts.lossless && !reader.facts.turned);
       ++entries;
     }
-  EXPECT_EQ(rows.readers, readers);
+  EXPECT_EQ(keys(rows.readers), readers);
   EXPECT_EQ(entries_.size(), entries) << "the roster names readers and nobody else";
 }
 

@@ -35,19 +35,12 @@ struct Died {};
 
 // What the registry has, by key.
 struct Rows {
-  std::set<SessionId> sessions;
-  std::set<SegmentId> segments;
-  std::set<TopicId> topics;
-  std::set<LaneId> lanes;
-  std::set<HandleId> handles;
-  std::set<std::pair<HandleId, LaneId>> readers;
-
-  std::map<SessionId, SessionFacts> session_facts;
-  std::map<SegmentId, SegmentFacts> segment_facts;
-  std::map<TopicId, TopicFacts> topic_facts;
-  std::map<LaneId, LaneFacts> lane_facts;
-  std::map<HandleId, HandleFacts> handle_facts;
-  std::map<std::pair<HandleId, LaneId>, ReaderFacts> reader_facts;
+  std::map<SessionId, SessionFacts> sessions;
+  std::map<SegmentId, SegmentFacts> segments;
+  std::map<TopicId, TopicFacts> topics;
+  std::map<LaneId, LaneFacts> lanes;
+  std::map<HandleId, HandleFacts> handles;
+  std::map<std::pair<HandleId, LaneId>, ReaderFacts> readers;
 
   RegistryRows all() const;
   static Rows of(const RegistryRows& all);

@@ -153,7 +153,7 @@ class Play {
   // resume their sessions, or wait with it.
   void restart() {
     std::set<SessionId> gone;
-    for (const auto& [id, facts] : shell().rows.session_facts)
+    for (const auto& [id, facts] : shell().rows.sessions)
       if (pick(5) == 0) gone.insert(id);
     for (int tries = 0;; ++tries) {
       owned_ = std::make_unique<FakeShell>(*owned_, gone);
@@ -164,7 +164,7 @@ class Play {
       }
     }
     connections_.clear();
-    for (const auto& [id, facts] : std::map(shell().rows.session_facts))
+    for (const auto& [id, facts] : std::map(shell().rows.sessions))
       if (pick(4) != 0 && !testing::Test::HasFailure()) resume(id, facts.uid);
   }
 
@@ -174,7 +174,7 @@ class Play {
     Answer begun;
     for (ConnectionId first = 1; first < connection && begun.result.is_null(); ++first) {
       const std::string token = "token-" + std::to_string(first);
-      if (hash_token(token) == shell().rows.session_facts.at(id).token_hash)
+      if (hash_token(token) == shell().rows.sessions.at(id).token_hash)
         begun = shell().call(connection, "resume.begin",
                              {{"protocol", 1}, {"layout", 1}, {"session", id}, {"token", token}});
     }
