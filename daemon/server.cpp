@@ -29,8 +29,8 @@ namespace {
 constexpr std::size_t kReceiveBytes = 16'384;
 constexpr int kRequestsPerTurn = 16;  // of one connection, before others have theirs
 constexpr std::size_t kHeldDescriptorsMax = 1'024;  // in replies that wait for slow readers
-constexpr std::uint64_t kLeftover = std::uint64_t{1}
-                                    << 32;  // watched beside sessions of ours, whose ids may be the same
+// Watched beside sessions of ours, whose ids may be the same.
+constexpr std::uint64_t kLeftover = std::uint64_t{1} << 32;
 constexpr int kPeerGroups = 59;  // SO_PEERGROUPS
 
 std::string fresh_token() {

@@ -106,6 +106,7 @@ class Server {
   void run(broker::DeleteRow& row);
   void run(broker::DeleteReader& row);
   void run(broker::Reply& reply);
+  void lose(const broker::Reply& reply, std::string error_line);
   void run(broker::ReplyError& reply);
   void run(broker::ReplyReport& reply);
   void run(broker::CloseConnection& close);

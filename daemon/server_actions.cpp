@@ -86,38 +86,36 @@ std::string Server::commit_rows() {
   return why;
 }
 
+// An error in place of the reply; what the reply was about does not come to be.
+void Server::lose(const broker::Reply& reply, std::string error_line) {
+  ++about_.replies_failed;
+  answer(reply.connection, {std::move(error_line), {}});
+  if (reply.session != 0) events_.push_front(broker::ReplyLost{reply.session, reply.handle});
+}
+
 void Server::run(broker::Reply& reply) {
   Outgoing outgoing;
   outgoing.session = reply.session;
   outgoing.handle = reply.handle;
   outgoing.undo = reply.session != 0;
   // The next broker would not know of it, and others could use what it holds.
-  if (const std::string why = commit_rows(); !why.empty()) {
-    ++about_.replies_failed;
-    answer(reply.connection, {control::error_line(reply.id, control::Failure::kSystem, "the broker " + why,
-                                                  {{"call", "sqlite3_step"}, {"errno", ENOSPC}}),
-                              {}});
-    if (outgoing.undo) events_.push_front(broker::ReplyLost{reply.session, reply.handle});
-    return;
-  }
+  if (const std::string why = commit_rows(); !why.empty())
+    return lose(reply, control::error_line(reply.id, control::Failure::kSystem, "the broker " + why,
+                                           {{"call", "sqlite3_step"}, {"errno", ENOSPC}}));
   broker::check(reply.descriptors.size() <= kDescriptorsPerReplyMax, "a reply has at most 64 descriptors");
   for (const broker::DescriptorRequest& request : reply.descriptors) {
     Descriptor descriptor = segments_.open(request);
     if (!descriptor) {
       const int error = errno;
       const bool none_left = error == EMFILE || error == ENFILE;
-      ++about_.replies_failed;
-      answer(
-          reply.connection,
-          {none_left ? control::error_line(reply.id, control::Failure::kBusy,
+      return lose(
+          reply, none_left
+                     ? control::error_line(reply.id, control::Failure::kBusy,
                                            "the broker has no descriptor left: raise its limit of open files",
                                            {{"limit", "descriptors"}})
                      : control::error_line(reply.id, control::Failure::kSystem,
                                            "opening a segment failed in the broker with errno " + std::to_string(error),
-                                           {{"call", "shm_open"}, {"errno", error}}),
-           {}});
-      if (outgoing.undo) events_.push_front(broker::ReplyLost{reply.session, reply.handle});
-      return;
+                                           {{"call", "shm_open"}, {"errno", error}}));
     }
     outgoing.descriptors.push_back(std::move(descriptor));
   }

@@ -2,7 +2,6 @@
 //
 // Are the rows of a registry ones that a broker could have written? They come from a file, so every number in them is
 // looked at before the state machine builds on it.
-#include <algorithm>
 #include <map>
 #include <set>
 #include <string>

@@ -4,7 +4,6 @@
 // handles that it holds, and the rest is dropped. Until `resume.end` nothing has changed.
 #include <openssl/sha.h>
 
-#include "daemon/broker/check.hpp"
 #include "daemon/broker/state.hpp"
 #include "proto/control/message.hpp"
 
