@@ -52,6 +52,7 @@ class Connection {
                             LateReply late);
   [[nodiscard]] int take_late();
   bool awaits_reply() const { return socket_.awaits_reply(); }
+  std::int64_t owed_until_ns() const { return socket_.owed_until_ns(); }
   bool broken_by_broker() const { return socket_.left_by_broker(); }
 
   // HF_OK: up, as far as is known. Else connects and resumes, as far as that goes without waiting longer than wait_ns

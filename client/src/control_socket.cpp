@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -96,10 +97,10 @@ void ControlSocket::close() {
   received_ = {};
   received_fds_.clear();
   const auto given_up = std::exchange(given_up_, {});
-  for (const auto& [id, late] : given_up) {
+  for (const auto& [id, request] : given_up) {
     Reply none;
     none.code = HF_E_NO_BROKER;
-    if (late) late(none);
+    if (request.late) request.late(none);
   }
 }
 
@@ -137,6 +138,7 @@ int ControlSocket::request(const char* method, const nlohmann::json& params, Rep
   if (line.size() > control::kLineBytesMax)
     return fail(HF_E_TOO_LARGE, std::string("the request ") + method + " has " + std::to_string(line.size()) +
                                     " bytes, the limit is " + std::to_string(control::kLineBytesMax));
+  const std::int64_t asked_ns = monotonic_ns();
   const Deadline deadline(timeout_ns);
   const std::size_t bytes = line.size();
   int result = flush(deadline);
@@ -144,7 +146,7 @@ int ControlSocket::request(const char* method, const nlohmann::json& params, Rep
     unsent_ = std::move(line);
     result = flush(deadline);
     // Not even begun: it can be taken back. Else its end goes out before the next.
-    if (result == HF_TIMEOUT && unsent_.size() < bytes) given_up_.emplace(id, std::exchange(late, nullptr));
+    if (result == HF_TIMEOUT && unsent_.size() < bytes) given_up_[id] = {asked_ns, std::exchange(late, nullptr)};
     if (unsent_.size() == bytes) unsent_.clear();
   }
   if (result == HF_TIMEOUT) {
@@ -155,7 +157,7 @@ int ControlSocket::request(const char* method, const nlohmann::json& params, Rep
   while (result == HF_OK) {
     Answer answer;
     result = next_answer(deadline, answer);
-    if (result == HF_TIMEOUT) given_up_.emplace(id, std::move(late));
+    if (result == HF_TIMEOUT) given_up_[id] = {asked_ns, std::move(late)};
     if (result != HF_OK) break;
     if (answer.unnumbered || answer.id == id) return settle(answer, reply);
     result = hand_out(answer);
@@ -168,6 +170,11 @@ int ControlSocket::give_up(const char* method, std::int64_t timeout_ns) {
                               std::to_string(timeout_ns / 1'000'000) +
                               " ms. What is attached goes on, and so does this client; try again, or open a client "
                               "with a longer timeout");
+}
+
+std::int64_t ControlSocket::owed_until_ns() const {
+  if (given_up_.empty()) return std::numeric_limits<std::int64_t>::max();
+  return given_up_.begin()->second.asked_ns + timeout_ns_;
 }
 
 int ControlSocket::take_late(const Deadline& deadline) {
@@ -213,7 +220,7 @@ int ControlSocket::refusal(const nlohmann::json& error, std::string& sentence) c
 int ControlSocket::hand_out(Answer& answer) {
   const auto at = given_up_.find(answer.id);
   if (at == given_up_.end()) return lost("it answered another question");
-  const LateReply late = std::move(at->second);
+  const LateReply late = std::move(at->second.late);
   given_up_.erase(at);
   Reply reply;
   if (const auto result = answer.document.find("result"); result != answer.document.end() && result->is_object()) {

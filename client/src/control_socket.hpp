@@ -65,6 +65,9 @@ class ControlSocket {
   [[nodiscard]] int take_late(const Deadline& deadline);
   // Is a reply still to come?
   bool awaits_reply() const { return !given_up_.empty(); }
+  // Until when the oldest of them was to come, had its request been given the time that connect() was told: monotonic_ns().
+  // No reply is owed: the end of time.
+  std::int64_t owed_until_ns() const;
 
   // Has the broker ended the connection? No fault of this process, then, nor an answer that makes no sense.
   bool left_by_broker() const { return left_by_broker_; }
@@ -76,6 +79,10 @@ class ControlSocket {
   void abandon();
 
  private:
+  struct GivenUp {
+    std::int64_t asked_ns = 0;
+    LateReply late;
+  };
   struct Answer {
     nlohmann::json document;
     std::vector<Descriptor> fds;
@@ -98,7 +105,7 @@ class ControlSocket {
   std::string unsent_;
   control::LineBuffer received_;
   std::deque<Descriptor> received_fds_;  // of lines that have not been taken from received_
-  std::map<std::uint64_t, LateReply> given_up_;
+  std::map<std::uint64_t, GivenUp> given_up_;
   std::uint64_t next_id_ = 1;
   std::int64_t timeout_ns_ = 0;
   bool left_by_broker_ = false;

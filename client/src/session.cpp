@@ -245,8 +245,10 @@ int Session::ask_once(const char* method, const nlohmann::json& params, Reply& r
     connection_.send_errands();
   }
   // Nobody knows of a handle that is opened late: whoever asked for it was told that the broker does not answer.
-  // Where an earlier answer is still owed the broker hangs, or has much to do: one request has waited for it, that is enough.
-  if (connection_.awaits_reply()) timeout_ns = std::min(timeout_ns, kRingWaitNs);
+  // Where an earlier answer is owed the broker hangs, or has much to do: all who ask wait for that one together, so that
+  // a broker that hangs costs a timeout once, not once to each request.
+  if (connection_.awaits_reply())
+    timeout_ns = std::min(timeout_ns, std::max(connection_.owed_until_ns() - monotonic_ns(), kRingWaitNs));
   const int result = connection_.request(method, params, reply, timeout_ns, [this](Reply& late) {
     if (const std::uint64_t handle = number(late.result, "handle"); handle != 0)
       connection_.add_errand("close", {{"handle", handle}});

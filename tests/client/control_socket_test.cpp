@@ -22,8 +22,6 @@
 namespace holdfast::client {
 namespace {
 
-constexpr std::int64_t kLook = 0;
-
 std::uint64_t inode(int fd) {
   struct stat file{};
   return ::fstat(fd, &file) == 0 ? file.st_ino : 0;
@@ -42,7 +40,7 @@ class ControlSocketTest : public ::testing::Test {
     path.copy(address.sun_path, sizeof address.sun_path - 1);
     EXPECT_EQ(::bind(listening.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
     EXPECT_EQ(::listen(listening.get(), 1), 0);
-    EXPECT_EQ(client_.connect({path}, 1'000'000'000), HF_OK);
+    EXPECT_EQ(client_.connect({path}, kTimeoutNs), HF_OK);
     broker_ = Descriptor(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
   }
   ~ControlSocketTest() override { std::filesystem::remove_all(directory_); }
@@ -82,6 +80,9 @@ class ControlSocketTest : public ::testing::Test {
     send(control::result_line(id, listed), fds);
   }
 
+  static constexpr std::int64_t kLook = 0;
+  static constexpr std::int64_t kTimeoutNs = 1'000'000'000;
+
   // A request that is given up at once. Its late reply, once it has come, is kept.
   int ask(const char* method, const nlohmann::json& params = nlohmann::json::object()) {
     Reply none;
@@ -97,9 +98,12 @@ class ControlSocketTest : public ::testing::Test {
 };
 
 TEST_F(ControlSocketTest, GivenUpRequestCostsOnlyItself) {
+  const std::int64_t began_ns = monotonic_ns();
   EXPECT_EQ(ask("slow"), HF_TIMEOUT);
   EXPECT_NE(std::string(last_failure()).find("slow"), std::string::npos) << last_failure();
   EXPECT_TRUE(client_.awaits_reply());
+  EXPECT_LE(client_.owed_until_ns(), monotonic_ns() + kTimeoutNs) << "as long as its request was to be given";
+  EXPECT_GE(client_.owed_until_ns(), began_ns + kTimeoutNs);
   std::thread answering([this] {
     std::size_t asked = 0;
     while (asked < 2) asked += sent().size();

@@ -324,17 +324,18 @@ TEST(Waiting, SixtyFourThreadsMayWaitAndOneMoreIsBusy) {
 
 // ---- a broker that is busy or away ----------------------------------------------------------------------------------
 
-// Has a request of this process arrived at the broker, which does not read it?
-bool request_is_out(const PrivateBroker& broker) {
+// What this process has sent to the broker, which does not read it.
+int unread_bytes(const PrivateBroker& broker) {
+  int most = 0;
   for (int fd = 0; fd < 1024; ++fd) {
     sockaddr_un peer{};
     socklen_t bytes = sizeof peer;
     int unread = 0;
     if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &bytes) == 0 && peer.sun_family == AF_UNIX &&
-        broker.socket() == peer.sun_path && ::ioctl(fd, SIOCOUTQ, &unread) == 0 && unread > 0)
-      return true;
+        broker.socket() == peer.sun_path && ::ioctl(fd, SIOCOUTQ, &unread) == 0)
+      most = std::max(most, unread);
   }
-  return false;
+  return most;
 }
 
 // A paused broker, and a thread that waits for its answer.
@@ -343,7 +344,7 @@ class Asking {
   Asking(PrivateBroker& broker, Client& client) : broker_(broker) {
     broker.pause();
     thread_ = std::thread([&client] { EXPECT_TRUE(client.ping()); });
-    EXPECT_TRUE(eventually([&] { return request_is_out(broker); }));
+    EXPECT_TRUE(eventually([&] { return unread_bytes(broker) > 0; }));
   }
   ~Asking() {
     broker_.resume();
@@ -417,6 +418,21 @@ TEST(Waiting, PublishingToAnEventLoopDoesNotWaitForTheBroker) {
     asking.reset();
     broker.resume();
   }
+}
+
+TEST(Waiting, ALoanThatMustGrowWaitsForTheBrokerAfterASkippedRing) {
+  PrivateBroker broker;
+  EventLoop loop(broker);
+  EXPECT_EQ(loop.take_all(), 0);
+  broker.pause();
+  ASSERT_EQ(loop.publisher.publish("x", 1, kSoon).or_throw(), Status::kOk);
+  const int skipped = unread_bytes(broker);
+  std::thread growing([&] { publish_sample(loop.publisher, 20 * kMiB, 1); });
+  EXPECT_TRUE(eventually([&] { return unread_bytes(broker) > skipped; }));
+  std::this_thread::sleep_for(milliseconds(20));  // longer than a ring waits; a loan waits on
+  broker.resume();
+  growing.join();
+  EXPECT_EQ(loop.take_all(), 2);
 }
 
 TEST(Waiting, SkippedRingIsTriedAgainAtTheNextPublish) {
