@@ -22,20 +22,6 @@ constexpr std::size_t kResultBytesMax = control::kLineBytesMax - 2048;
 // How many of a ring's newest slots are looked at for the sizes of pinned chunks.
 constexpr std::uint64_t kSlotsSearchedMax = 4096;
 
-const char* kind_name(shm::SegmentKind kind) {
-  switch (kind) {
-    case shm::SegmentKind::kLane:
-      return "lane";
-    case shm::SegmentKind::kSession:
-      return "session";
-    case shm::SegmentKind::kBells:
-      return "bells";
-    case shm::SegmentKind::kRoster:
-      return "roster";
-  }
-  return "unknown";
-}
-
 const char* state_name(shm::LaneState state) {
   switch (state) {
     case shm::LaneState::kOpen:

@@ -38,20 +38,6 @@ struct Mappable {
   static ipc::mode_t get_mode() { return ipc::read_write; }
 };
 
-const char* kind_name(shm::SegmentKind kind) {
-  switch (kind) {
-    case shm::SegmentKind::kLane:
-      return "lane";
-    case shm::SegmentKind::kSession:
-      return "session";
-    case shm::SegmentKind::kBells:
-      return "bells";
-    case shm::SegmentKind::kRoster:
-      return "roster";
-  }
-  return "segment";
-}
-
 Outcome failed(const char* call, int error) {
   Outcome outcome;
   outcome.failure = error == EMFILE || error == ENFILE ? control::Failure::kBusy : control::Failure::kSystem;
@@ -98,6 +84,20 @@ struct BrokerSound {
 };
 
 }  // namespace
+
+const char* kind_name(shm::SegmentKind kind) {
+  switch (kind) {
+    case shm::SegmentKind::kLane:
+      return "lane";
+    case shm::SegmentKind::kSession:
+      return "session";
+    case shm::SegmentKind::kBells:
+      return "bells";
+    case shm::SegmentKind::kRoster:
+      return "roster";
+  }
+  return "segment";
+}
 
 Segments::~Segments() {
   if (!owns_) return;

@@ -33,6 +33,9 @@
 
 namespace holdfast::daemon {
 
+// As names of files and the control socket say it.
+const char* kind_name(shm::SegmentKind kind);
+
 // What lanes and readers that are gone have counted.
 struct Totals {
   std::uint64_t samples = 0;

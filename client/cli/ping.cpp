@@ -27,7 +27,7 @@ namespace holdfast::cli {
 
 namespace {
 
-struct Options {
+struct PingOptions {
   std::uint64_t count = 1000;
   std::uint64_t bytes = 32;
   bool spin = false;
@@ -121,7 +121,7 @@ void round_trip(const Publisher& publisher, const Subscriber& subscriber, const 
     throw Failed(Exit::kFailure, "corrupt", "a sample came back as another one; run holdfast doctor, and report this");
 }
 
-std::vector<std::int64_t> data_times(const Context& context, const Options& options) {
+std::vector<std::int64_t> data_times(const Context& context, const PingOptions& options) {
   const std::string name = "holdfast-ping/" + std::to_string(::getpid());
   const std::string there = name + "/there";
   const std::string back = name + "/back";
@@ -155,7 +155,7 @@ void report(const Context& context, const char* what, std::vector<std::int64_t> 
         std::to_string(times.size()) + ": " + how + "\n");
 }
 
-int ping(const Context& context, const Options& options) {
+int ping(const Context& context, const PingOptions& options) {
   Control control(context);
   const nlohmann::json broker = control.request("ping");
   if (!context.json)
@@ -171,7 +171,7 @@ int ping(const Context& context, const Options& options) {
 }  // namespace
 
 void add_ping(Commands& commands) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PingOptions>();
   CLI::App* ping_command = commands.app.add_subcommand("ping", "Measure round trips: control and data");
   ping_command->add_option("--count", options->count, "Round trips of each kind [1000]")
       ->type_name("N")

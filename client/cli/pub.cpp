@@ -29,7 +29,7 @@ namespace holdfast::cli {
 
 namespace {
 
-struct Options {
+struct PubOptions {
   std::string topic;
   std::vector<std::string> files;
   std::vector<std::string> attributes;
@@ -69,7 +69,7 @@ class Notice {
 
 class Outlet {
  public:
-  Outlet(const Context& context, const Options& options)
+  Outlet(const Context& context, const PubOptions& options)
       : options_(options),
         attributes_(encode_attributes(options.attributes)),
         timeout_ns_(nanoseconds(options.timeout_s)),
@@ -167,7 +167,7 @@ class Outlet {
                  "topic " + options_.topic + ": " + what + ", after " + human_ns(timeout_ns_) + "; " + advice);
   }
 
-  const Options& options_;
+  const PubOptions& options_;
   std::vector<std::uint8_t> attributes_;
   std::int64_t timeout_ns_;
   Client client_;
@@ -243,7 +243,7 @@ void publish_lines(Outlet& outlet, const Input& input, std::vector<std::string>*
 }
 
 // Standard input can be read once: what is repeated is kept.
-void publish_standard_input(Outlet& outlet, const Options& options) {
+void publish_standard_input(Outlet& outlet, const PubOptions& options) {
   const Input input = open_input("-");
   std::vector<std::string> kept;
   if (options.repeat == 1) {
@@ -260,7 +260,7 @@ void publish_standard_input(Outlet& outlet, const Options& options) {
     for (const std::string& sample : kept) outlet.publish(sample.data(), sample.size());
 }
 
-void publish_files(Outlet& outlet, const Options& options) {
+void publish_files(Outlet& outlet, const PubOptions& options) {
   for (std::uint64_t i = 0; i < options.repeat; ++i) {
     for (const std::string& path : options.files) {
       const Input input = open_input(path);
@@ -271,7 +271,7 @@ void publish_files(Outlet& outlet, const Options& options) {
 
 // ---- the command
 
-void settle(Options& options) {
+void settle(PubOptions& options) {
   hf_publisher_options& topic = options.topic_options;
   topic.struct_size = sizeof topic;
   if (options.clock == "none") topic.clock = HF_CLOCK_NONE;
@@ -290,7 +290,7 @@ void settle(Options& options) {
         throw Failed(Exit::kUsage, "usage", "--repeat cannot read standard input (-) twice; save it first");
 }
 
-int publish(const Context& context, Options& options) {
+int publish(const Context& context, PubOptions& options) {
   settle(options);
   const std::int64_t began_ns = now_ns();
   Outlet outlet(context, options);
@@ -317,7 +317,7 @@ int publish(const Context& context, Options& options) {
 }  // namespace
 
 void add_pub(Commands& commands) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PubOptions>();
   CLI::App* pub = commands.app.add_subcommand("pub", "Publish standard input, files or lines");
   pub->add_option("topic", options->topic, "Name of the topic")->required()->type_name("");
   pub->add_option("--file", options->files, "One sample per file; - is standard input")->type_name("F");

@@ -31,7 +31,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-struct Options {
+struct SubOptions {
   std::string topic;
   std::string dump;
   std::uint64_t count = 0;  // 0: no limit
@@ -46,7 +46,7 @@ struct Options {
 constexpr std::int64_t kSleepNs = 1'000'000'000;
 constexpr std::uint64_t kHexBytesMax = 1024;
 
-Json sample_json(const Options& options, const hf_view& view) {
+Json sample_json(const SubOptions& options, const hf_view& view) {
   bool corrupt = false;
   Json attributes = attributes_json(view, corrupt);
   Json sample{{"event", "sample"},
@@ -116,7 +116,7 @@ class Dump {
 
 class Inlet {
  public:
-  Inlet(const Context& context, const Options& options)
+  Inlet(const Context& context, const SubOptions& options)
       : options_(options),
         json_(context.json),
         hex_(options.hex || (is_terminal(STDOUT_FILENO) && !options.raw)),
@@ -155,7 +155,7 @@ class Inlet {
   }
 
  private:
-  static hf_subscriber_options subscriber_options(const Options& options) {
+  static hf_subscriber_options subscriber_options(const SubOptions& options) {
     hf_subscriber_options given{};
     given.struct_size = sizeof given;
     given.delivery = options.lossless ? HF_LOSSLESS : HF_DROP_OLDEST;
@@ -254,7 +254,7 @@ class Inlet {
                      "; look at holdfast info " + options_.topic + ", or raise --timeout");
   }
 
-  const Options& options_;
+  const SubOptions& options_;
   bool json_;
   bool hex_;
   Client client_;
@@ -268,7 +268,7 @@ class Inlet {
 }  // namespace
 
 void add_sub(Commands& commands) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SubOptions>();
   CLI::App* sub = commands.app.add_subcommand("sub", "Subscribe: raw to a pipe, hex to a terminal");
   sub->add_option("topic", options->topic, "Name of the topic")->required()->type_name("");
   sub->add_option("--dump", options->dump, "One file per sample, attributes as JSON beside it")->type_name("DIR");

@@ -30,7 +30,7 @@ namespace {
 using Json = nlohmann::json;
 using Align = Table::Align;
 
-struct Options {
+struct TopOptions {
   bool once = false;
   double interval_s = 1;
 };
@@ -173,7 +173,7 @@ void draw(Watch& watch) {
   print(frame + "\x1b[J");
 }
 
-int show(const Context& context, const Options& options) {
+int show(const Context& context, const TopOptions& options) {
   const auto interval_ns = static_cast<std::int64_t>(options.interval_s * 1e9);
   Watch watch(context);
   if (options.once || context.json || !is_terminal(STDOUT_FILENO)) {
@@ -197,7 +197,7 @@ int show(const Context& context, const Options& options) {
 }  // namespace
 
 void add_top(Commands& commands) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TopOptions>();
   CLI::App* top = commands.app.add_subcommand("top", "Watch rates, bandwidth, lag and memory of all topics");
   top->add_flag("--once", options->once, "Measure one interval, print it, and end");
   top->add_option("--interval", options->interval_s, "Seconds between two looks [1]")

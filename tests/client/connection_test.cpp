@@ -21,10 +21,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kLook = 0;
-
 class ConnectionTest : public ::testing::Test {
  protected:
+  static constexpr std::int64_t kLook = 0;
+
   ConnectionTest() {
     std::string directory = ::testing::TempDir() + "holdfast-connection-XXXXXX";
     EXPECT_NE(::mkdtemp(directory.data()), nullptr);

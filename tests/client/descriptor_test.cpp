@@ -6,11 +6,10 @@
 #include <sys/eventfd.h>
 
 #include "client/src/failure.hpp"
+#include "tests/client/open_here.hpp"
 
 namespace holdfast::client {
 namespace {
-
-bool open_here(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
 TEST(Descriptor, ClosesWhatItOwns) {
   int fd = -1;

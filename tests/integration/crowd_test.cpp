@@ -30,7 +30,7 @@ namespace {
 constexpr std::size_t kCrowds = 2;
 constexpr std::size_t kCrowd = 40;  // a client has 64 bells
 constexpr std::size_t kSleepers = kCrowds * kCrowd;
-constexpr std::uint64_t kRounds = 20;
+constexpr std::uint64_t kPublishes = 20;
 constexpr const char* kTopic = "crowd/asleep";
 
 // ---- a process with 40 threads that sleep
@@ -171,7 +171,7 @@ TEST(Waiting, EightySleepersOfOneLaneAreAllRungByEachPublish) {
   Client client = broker.client();
   Publisher publisher = client.publisher_or_throw(kTopic);
   ASSERT_EQ(publisher.wait_for_subscribers(kSleepers, kSoon).or_throw(), Status::kOk);
-  for (std::uint64_t round = 1; round <= kRounds; ++round) {
+  for (std::uint64_t round = 1; round <= kPublishes; ++round) {
     ASSERT_TRUE(crowds.stop_asleep()) << "round " << round << ": " << crowds.tickets().size() << " sleep";
     ASSERT_EQ(publisher.publish("x", 1, kSoon).or_throw(), Status::kOk);
     EXPECT_EQ(crowds.tickets().size(), 0u) << "round " << round << ": so many were not rung";

@@ -16,8 +16,6 @@
 namespace holdfast::integration {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
-
 TEST(Deaths, PinsOfAKilledSubscriberAreGoneAtOnce) {
   PrivateBroker broker;
   Client client = broker.client();

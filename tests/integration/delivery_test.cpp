@@ -16,8 +16,6 @@
 namespace holdfast::integration {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
-
 TEST(Delivery, EverySizeReachesEveryProcess) {
   const std::vector<std::uint64_t> sizes = {0,     1,        7,    31,           32,        33,
                                             64,    100,      4095, 4096,         4097,      65535,

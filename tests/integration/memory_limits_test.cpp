@@ -19,7 +19,6 @@
 namespace holdfast::integration {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
 constexpr std::uint64_t kGiB = 1 << 30;
 
 // The numbers in a sentence.

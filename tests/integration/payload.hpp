@@ -18,6 +18,8 @@ inline void PrintTo(Status status, std::ostream* out) { *out << hf_result_name(s
 
 namespace holdfast::integration {
 
+constexpr std::uint64_t kMiB = 1 << 20;
+
 inline std::uint64_t payload_word(std::uint32_t seed, std::uint64_t index) {
   std::uint64_t x = (std::uint64_t{seed} << 32 | 0x9e3779b9) + index * 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;

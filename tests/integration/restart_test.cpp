@@ -28,8 +28,6 @@
 namespace holdfast::integration {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
-
 void restart(PrivateBroker& broker) {
   broker.kill();
   broker.start();

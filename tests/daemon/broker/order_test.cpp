@@ -17,7 +17,7 @@ bool rings(const Action& action, SegmentId bells) {
   return ring != nullptr && std::find(ring->bells.begin(), ring->bells.end(), bells) != ring->bells.end();
 }
 
-struct Scene {
+struct Pair {
   FakeShell shell;
   ConnectionId writer = shell.client();
   ConnectionId reader = shell.client();
@@ -27,7 +27,7 @@ struct Scene {
 
 // Row 8c, and 11 for those who are there: record, entry, the topic's counter, their bells, the reply.
 TEST(Order, OfANewLane) {
-  Scene scene;
+  Pair scene;
   FakeShell& shell = scene.shell;
   shell.subscribe(scene.reader, "t", "lossless");
   const std::uint64_t topic_block = shell.tables().topics.begin()->second.facts.block;
@@ -49,7 +49,7 @@ TEST(Order, OfANewLane) {
 
 // Row 11: the record, the entry, the lane's counter, the writer's bell (it may wait for subscribers), the reply.
 TEST(Order, OfAJoin) {
-  Scene scene;
+  Pair scene;
   FakeShell& shell = scene.shell;
   shell.publish(scene.writer, "t");
   shell.subscribe(scene.reader, "t");
@@ -66,7 +66,7 @@ TEST(Order, OfAJoin) {
 
 // Rows 11a and 14b: off the roster, the record zeroed, the writer rung, the reply.
 TEST(Order, OfALeave) {
-  Scene scene;
+  Pair scene;
   FakeShell& shell = scene.shell;
   shell.publish(scene.writer, "t");
   const HandleId subscriber = shell.subscribe(scene.reader, "t", "lossless");
@@ -82,7 +82,7 @@ TEST(Order, OfALeave) {
 
 // Row 8b: lanes aborted, records off the rosters, bells rung, the session's row last.
 TEST(Order, OfADeath) {
-  Scene scene;
+  Pair scene;
   FakeShell& shell = scene.shell;
   const ConnectionId third = shell.client();
   const SegmentId third_bells = shell.tables().sessions.at(3).facts.bells;
@@ -110,7 +110,7 @@ TEST(Order, OfADeath) {
 }
 
 TEST(Order, OfAnOrderlyEnd) {
-  Scene scene;
+  Pair scene;
   FakeShell& shell = scene.shell;
   const HandleId publisher = shell.publish(scene.writer, "t");
   shell.subscribe(scene.reader, "t");
@@ -122,7 +122,7 @@ TEST(Order, OfAnOrderlyEnd) {
 }
 
 TEST(Order, ALaneThatGoesCountsInItsTopic) {
-  Scene scene;
+  Pair scene;
   FakeShell& shell = scene.shell;
   const HandleId subscriber = shell.subscribe(scene.reader, "t");
   const HandleId publisher = shell.publish(scene.writer, "t", {{"linger_ms", 0}});
