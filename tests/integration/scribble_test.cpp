@@ -11,20 +11,12 @@
 #include "tests/integration/broker.hpp"
 #include "tests/integration/payload.hpp"
 #include "tests/integration/process.hpp"
+#include "tests/integration/sanitized.hpp"
 
 namespace holdfast::integration {
 namespace {
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define HOLDFAST_TEST_SANITIZED 1
-#endif
-#endif
-#if defined(HOLDFAST_TEST_SANITIZED)
-constexpr seconds kDuration(10);
-#else
-constexpr seconds kDuration(60);
-#endif
+constexpr seconds kDuration(kSanitized ? 10 : 60);
 
 TEST(Scribble, ReadersReportCorruptAndNeverCrashOrHang) {
   PrivateBroker broker;
