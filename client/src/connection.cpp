@@ -20,8 +20,6 @@ namespace holdfast::client {
 namespace {
 
 constexpr std::size_t kHandlesPerRequest = 256;
-// A broker that is away is looked for after this time, less up to a fifth, so that its clients do not all come at once.
-constexpr std::int64_t kFindAgainNs = 100'000'000;
 
 // What a broker that has just started may answer, and will not for ever.
 bool passes(int code) {
@@ -44,7 +42,6 @@ int Connection::connect(const std::vector<std::string>& paths, std::int64_t time
 void Connection::begin_session(std::uint32_t session, std::string token) {
   session_ = session;
   token_ = std::move(token);
-  jitter_.seed(session ^ static_cast<std::uint32_t>(::getpid()) << 8 ^ static_cast<std::uint32_t>(monotonic_ns()));
 }
 
 // ---- requests -----------------------------------------------------------------------------------------------------
@@ -67,6 +64,8 @@ void Connection::notice() {
   away_ = "lost the broker at " + socket_.path() +
           ": it closed the connection. What is attached goes on without it, and this client comes back to it by itself";
   find_again_ns_ = 0;
+  wait_again_ns_ = 0;
+  back_off_.reset();
   state_.store(State::kAway, std::memory_order_relaxed);
 }
 
@@ -114,19 +113,18 @@ void Connection::send_errands() {
 int Connection::bring_up(std::int64_t wait_ns, bool now) {
   if (up()) return HF_OK;
   if (refused()) return fail(refused_code_, refused_);
+  const std::int64_t moment = monotonic_ns();
   if (!resuming()) {
-    const std::int64_t moment = monotonic_ns();
-    // Nobody waits twice for one that takes the connection and does not answer.
     if (!now && moment < find_again_ns_) return fail(HF_E_NO_BROKER, away_);
-    std::uniform_int_distribution<std::int64_t> jitter(0, kFindAgainNs / 5);
-    find_again_ns_ = moment + kFindAgainNs - jitter(jitter_);
+    find_again_ns_ = moment + back_off_.next_ns();
     if (const int result = find_broker(wait_ns); result != HF_OK) return result;
-  } else if (!now) {
-    const std::int64_t moment = monotonic_ns();
-    if (moment < find_again_ns_)
+  }
+  // For one that takes the connection and does not answer nobody waits at every call.
+  if (wait_ns > 0 && !now) {
+    if (moment < wait_again_ns_)
       wait_ns = 0;
     else
-      find_again_ns_ = moment + kFindAgainNs;
+      wait_again_ns_ = moment + wait_ns + back_off_.next_ns();
   }
   return resume(wait_ns);
 }
@@ -194,6 +192,8 @@ int Connection::answered(Reply& answer) {
             (answer.sentence.empty() ? "it closed the connection" : answer.sentence);
     return fail(answer.code, away_);
   }
+  wait_again_ns_ = 0;
+  back_off_.reset();
   switch (step_) {
     case Step::kBegin:
       return began(answer);

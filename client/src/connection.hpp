@@ -20,13 +20,13 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 #include <set>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "client/src/back_off.hpp"
 #include "client/src/control_socket.hpp"
 
 namespace holdfast::client {
@@ -56,7 +56,8 @@ class Connection {
   bool broken_by_broker() const { return socket_.left_by_broker(); }
 
   // HF_OK: up, as far as is known. Else connects and resumes, as far as that goes without waiting longer than wait_ns
-  // for answers; the next call goes on from there. Looks for a broker that is away at most every 100 ms, unless `now`.
+  // for answers; the next call goes on from there. Looks for a broker that is away, and waits for one that does not answer, as
+  // seldom as BackOff says, unless `now`.
   // Failure: why it is not up; refused() says whether it ever will be.
   [[nodiscard]] int bring_up(std::int64_t wait_ns, bool now);
 
@@ -122,7 +123,8 @@ class Connection {
   std::int64_t timeout_ns_ = 0;
   bool given_up_ = false;
   std::int64_t find_again_ns_ = 0;
-  std::minstd_rand jitter_;
+  std::int64_t wait_again_ns_ = 0;
+  BackOff back_off_;
   std::string away_;  // why, when a broker was looked for last
   int refused_code_ = HF_OK;
   std::string refused_;

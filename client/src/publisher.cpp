@@ -22,7 +22,6 @@ constexpr std::uint64_t kBytesMaxDefault = std::uint64_t{8} << 30;
 constexpr std::uint64_t kGrowFirst = std::uint64_t{256} << 10;  // a fresh lane of small chunks gets this much
 constexpr std::uint64_t kGrowMost = std::uint64_t{16} << 20;    // and grows by halves up to this much at a time
 constexpr std::int64_t kRoomWaitNs = 100'000'000;  // row 14: a reader that is stopped half-way rings nobody
-constexpr std::int64_t kResolveAgainNs = 100'000'000;
 constexpr std::uint64_t kNothingTaken = 0;  // the cursor of a reader that we cannot see
 
 // What is left of a timeout: never 0, which would be a look, where it was a wait.
@@ -449,7 +448,9 @@ int hf_publisher::sleep_until(Ready&& ready, const Deadline& deadline) {
   shm::arm<Atomics, At::kRoomArm>(bell, ticket, SemaphoreSound{});
   writer_->announce_wait(index);
   if (!ready()) {
-    const timespec until = deadline.bounded(kRoomWaitNs);
+    // Whoever could be resolved by now rings nobody.
+    const std::int64_t look_ns = unresolved_ == 0 ? kRoomWaitNs : resolve_again_ns_ - monotonic_ns();
+    const timespec until = deadline.bounded(std::clamp<std::int64_t>(look_ns, 0, kRoomWaitNs));
     sem_clockwait(&bell.semaphore, CLOCK_MONOTONIC, &until);
   }
   writer_->end_wait();
@@ -530,7 +531,7 @@ int hf_publisher::drain(std::int64_t timeout_ns) {
 // when it is closed, behind what this call may still publish.
 void hf_publisher::notice_broker() {
   if (session_->broker_away()) [[unlikely]]
-    session_->look_for_broker();
+    session_->glance_for_broker(false);
   if (session_->resumed() == resumed_) [[likely]]
     return;
   resumed_ = session_->resumed();
@@ -541,8 +542,9 @@ void hf_publisher::notice_broker() {
 // Looks at the whole roster again. Readers that cannot be resolved (the broker is away) hold back everything that they
 // could use: what is held stays valid, and that comes before going on.
 void hf_publisher::refresh_readers() {
-  // A restarted broker changes every roster: that is when publishers notice.
-  session_->look_for_broker();
+  // A restarted broker changes every roster: that is when publishers notice, and then it is there.
+  const bool changed = writer_->roster_changed();
+  session_->glance_for_broker(changed);
   const std::uint64_t changes = Atomics::load<At::kScanRoster>(block_->changes);
   std::vector<std::uint64_t> entries;
   readers_.clear();
@@ -557,10 +559,8 @@ void hf_publisher::refresh_readers() {
   for (const std::uint64_t entry : entries)
     if (entry != 0) sessions.push_back(shm::entry_session(entry));
   std::vector<std::shared_ptr<Peer>> peers(sessions.size());
-  if (!sessions.empty() && (unresolved_ == 0 || monotonic_ns() >= resolve_again_ns_)) {
-    (void)session_->peers(sessions, peers, 0);
-    resolve_again_ns_ = monotonic_ns() + kResolveAgainNs;
-  }
+  const bool look = unresolved_ == 0 || changed || monotonic_ns() >= resolve_again_ns_;
+  if (!sessions.empty() && look) (void)session_->peers(sessions, peers, 0);
   const std::vector<std::shared_ptr<Peer>> before = std::move(reader_peers_);
   reader_peers_.assign(entries.size(), nullptr);
   unresolved_ = 0;
@@ -571,6 +571,10 @@ void hf_publisher::refresh_readers() {
       if (before[i] != nullptr && before[i]->session() == shm::entry_session(entries[place])) peer = before[i];
     resolve(place, entries[place], std::move(peer));
   }
+  if (unresolved_ == 0)
+    back_off_.reset();
+  else if (look)
+    resolve_again_ns_ = monotonic_ns() + back_off_.next_ns();
   writer_->set_readers(readers_, tail, changes);
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "client/include/holdfast/holdfast.h"
+#include "client/src/back_off.hpp"
 #include "client/src/chunk_pool.hpp"
 #include "client/src/deadline.hpp"
 #include "client/src/policy.hpp"
@@ -134,6 +135,7 @@ struct hf_publisher {
   std::vector<std::uint8_t> all_pinned_;  // the pins of a reader that we cannot see
   std::size_t unresolved_ = 0;
   std::int64_t resolve_again_ns_ = 0;
+  holdfast::client::BackOff back_off_;
 
   // The last full ring that was told.
   std::uint64_t full_at_ = ~std::uint64_t{0};

@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <ctime>
-#include <random>
 #include <utility>
 
 #include <fcntl.h>
@@ -14,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/src/back_off.hpp"
 #include "client/src/deadline.hpp"
 #include "client/src/failure.hpp"
 #include "client/src/json_fields.hpp"
@@ -32,25 +32,6 @@ constexpr std::size_t kPeersPerRequest = 16;
 constexpr std::int64_t kRingWaitNs = 5'000'000;
 // What a session that ends gives a broker that was away to take its goodbye.
 constexpr std::int64_t kLastLookNs = 1'000'000'000;
-
-// Between two looks for a broker that is away: from 5 ms up to 100 ms, of which a half is by chance, so that those who
-// lost the same broker do not come back at the same moment.
-class BackOff {
- public:
-  explicit BackOff(std::uint32_t seed) : chance_(seed ^ static_cast<std::uint32_t>(monotonic_ns())) {}
-
-  void sleep(const Deadline& deadline) {
-    std::uniform_int_distribution<std::int64_t> half(most_ns_ / 2, most_ns_);
-    const timespec until = deadline.bounded(half(chance_));
-    ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
-    most_ns_ = std::min(2 * most_ns_, kMostNs);
-  }
-
- private:
-  static constexpr std::int64_t kMostNs = 100'000'000;
-  std::int64_t most_ns_ = 5'000'000;
-  std::minstd_rand chance_;
-};
 
 // The sessions of this process. A process must not open the session segment of another of its own sessions a second
 // time: closing that descriptor would drop the fcntl lock that says that the session lives.
@@ -218,7 +199,7 @@ int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, c
   const bool soon = away_ns == 0;
   const Deadline whole(timeout_ns_);
   const Deadline away(away_ns);
-  BackOff back_off(id_);
+  BackOff back_off;
   for (bool at_once = true;; lock.lock()) {
     busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
     int result = connection_.bring_up(soon ? kRingWaitNs : away.left_ns(), !soon);
@@ -233,7 +214,8 @@ int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, c
     if (away.expired() && away_ns == timeout_ns_) connection_.give_up();
     if (away.expired() || connection_.gave_up()) return result;
     lock.unlock();
-    back_off.sleep(away);
+    const timespec until = away.bounded(back_off.next_ns());
+    ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
   }
 }
 
@@ -294,6 +276,16 @@ void Session::look_for_broker() {
   if (!lock_control_soon(lock)) return;
   connection_.look();
   (void)connection_.bring_up(kRingWaitNs, false);
+}
+
+void Session::glance_for_broker(bool now) {
+  if (lost()) return;
+  const KeptSentence kept;
+  const std::unique_lock lock(control_, std::try_to_lock);
+  if (!lock) return;
+  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  connection_.look();
+  (void)connection_.bring_up(0, now);
 }
 
 bool Session::watch_broker(int epoll, epoll_event& hang_up) {
@@ -476,7 +468,8 @@ bool Session::find_event(Peer& peer, std::uint32_t bell, std::uint64_t word) {
   (void)connection_.take_late();
   if (peer.knows(bell, word, resumed())) return true;
   if (peer.asked(bell)) return !connection_.up();
-  const std::int64_t wait_ns = connection_.awaits_reply() ? 0 : kRingWaitNs;
+  // Its owner still listens on the eventfd of an earlier broker.
+  const std::int64_t wait_ns = connection_.awaits_reply() || peer.event(bell) >= 0 ? 0 : kRingWaitNs;
   if (connection_.bring_up(wait_ns, false) != HF_OK) return true;
   Reply reply;
   peer.set_asked(bell, true);

@@ -111,8 +111,11 @@ class Session : public std::enable_shared_from_this<Session> {
                                 std::shared_ptr<HeldHandle>& held);
   void close_handle(std::uint64_t handle);
 
-  // For the data path: if the broker has gone, looks whether one is there again. Any failure is nobody's concern.
+  // For the data path: if the broker has gone, looks whether one is there again, as BackOff says. Any failure is nobody's
+  // concern. The first is for who is about to sleep, and gives it a few milliseconds to answer; the second does not wait:
+  // the next call goes on from there. `now`: there is one, as shared memory says.
   void look_for_broker();
+  void glance_for_broker(bool now);
   // It has gone, as far as anybody has noticed.
   bool broker_away() const { return !connection_.up() && !lost(); }
   // The broker that answers does not know this session any more, or does not fit: no request will ever work again.

@@ -126,7 +126,6 @@ namespace {
 constexpr std::uint32_t kHungUp = 1;  // the control socket, among the events of fd()
 // Eventfds of earlier brokers that a publisher may still ring: it learns of a new one when it rings the next time.
 constexpr int kEventsBeforeMax = 4;
-constexpr std::int64_t kAttachAgainNs = 100'000'000;
 // Without a broker a publisher that never rang an eventfd cannot get its descriptor: then the loop looks this often.
 constexpr std::int64_t kLookAgainNs = 100'000'000;
 // And this often with one, as every sleep is bounded: a publisher does not wait for a busy broker to name the eventfd.
@@ -194,12 +193,13 @@ int hf_subscriber::attach_lanes(std::int64_t away_ns) {
     }
     if (result == HF_OK) result = attach_listed(reply.result, reply.fds, away_ns);
     if (result != HF_OK) {
-      attach_again_ns_ = monotonic_ns() + kAttachAgainNs;
+      attach_again_ns_ = monotonic_ns() + back_off_.next_ns();
       return result;
     }
     more = flag(reply.result, "more");
   }
   attach_again_ns_ = 0;
+  back_off_.reset();
   return HF_OK;
 }
 

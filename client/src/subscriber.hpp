@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "client/include/holdfast/holdfast.h"
+#include "client/src/back_off.hpp"
 #include "client/src/deadline.hpp"
 #include "client/src/policy.hpp"
 #include "client/src/session.hpp"
@@ -193,6 +194,7 @@ struct hf_subscriber {
   std::uint64_t spin_ns_ = 0;
   std::uint64_t newest_lane_ = 0;
   std::int64_t attach_again_ns_ = 0;
+  holdfast::client::BackOff back_off_;
   bool handle_gone_ = false;
   int no_more_ = HF_OK;  // why no lane will ever come again, and in words
   std::string no_more_sentence_;
