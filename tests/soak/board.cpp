@@ -46,13 +46,13 @@ Feed* Board::feed(std::uint32_t writer) const {
   return writer != 0 && feed.writer.load() == writer ? &feed : nullptr;
 }
 
-std::uint32_t Board::new_feed(std::uint32_t session, bool only, bool side) const {
+std::uint32_t Board::new_feed(std::uint32_t session, bool only, Topic topic) const {
   const std::uint32_t writer = layout_->writers.fetch_add(1);
   Feed& feed = layout_->feeds[writer % kFeedsMax];
   feed.writer = 0;
   feed.session = session;
   feed.only = only;
-  feed.side = side;
+  feed.topic = topic;
   feed.intended = 0;
   feed.published = 0;
   feed.open_begin_ns = now_ns();

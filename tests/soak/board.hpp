@@ -25,11 +25,15 @@ inline constexpr std::size_t kGapsMax = 32;
 
 enum class Phase : std::uint32_t { kRun, kEndPublishers, kEndAll };
 enum class Job : std::uint32_t { kPublish, kSubscribe, kOpen, kIdle };
+// On the first, all who are attached stay; on the second, others come and go, and all have to notice; on the third somebody
+// talks to itself.
+enum class Topic : std::uint32_t { kLoad, kBusy, kSide };
 enum class SeatState : std::uint32_t { kStarting, kRunning, kEnded };
 
 // What a worker does.
 struct Spec {
   Job job = Job::kPublish;
+  Topic topic = Topic::kLoad;
   std::uint32_t lossless = 0;
   std::uint32_t event_loop = 0;  // takes when the descriptor says so
   std::uint32_t views_held = 0;
@@ -66,7 +70,7 @@ struct Feed {
   std::atomic<std::uint32_t> writer;  // stored last; 0: nobody's yet
   std::atomic<std::uint32_t> session;
   std::atomic<std::uint32_t> only;  // its session has no other on the topic
-  std::atomic<std::uint32_t> side;  // it is not on the topic of the load
+  std::atomic<Topic> topic;
   std::atomic<std::uint64_t> open_begin_ns;  // before it was opened
   std::atomic<std::uint64_t> intended;
   std::atomic<std::uint64_t> published;
@@ -94,7 +98,7 @@ class Board {
   // The feed of `writer`; nullptr: forgotten.
   Feed* feed(std::uint32_t writer) const;
   // A feed that begins now. Requires: the session is known, the publisher not open yet.
-  std::uint32_t new_feed(std::uint32_t session, bool only, bool side) const;
+  std::uint32_t new_feed(std::uint32_t session, bool only, Topic topic) const;
 
  private:
   void map();

@@ -30,7 +30,7 @@ void client_kills(const Plan& plan, Score& score) {
   const auto quiet_time = std::min<nanoseconds>(seconds(5), std::chrono::microseconds(500) * plan.count);
   pass(quiet_time);
   scene.end();
-  score.quiet_gap_ms = scene.longest_gap_ms();
+  score.quiet_gap_ms = scene.longest_gap().ms;
   const Resources before = scene.resources();
 
   scene.forget_gaps();
@@ -48,8 +48,8 @@ void client_kills(const Plan& plan, Score& score) {
   }
   scene.wait_running();
   scene.end();
-  score.gap_ms = scene.longest_gap_ms();
-  score.note = "longest gap: " + scene.longest_gap_of();
+  score.gap_ms = scene.longest_gap().ms;
+  score.note = "longest gap: " + scene.longest_gap().of;
   scene.count_leaks(before);
 }
 

@@ -18,9 +18,10 @@ std::string of(std::uint32_t writer, std::uint64_t position) {
 
 }  // namespace
 
-Ledger::Ledger(const Board& board, Tally& tally, bool lossless)
+Ledger::Ledger(const Board& board, Tally& tally, Topic topic, bool lossless)
     : board_(board),
       tally_(tally),
+      topic_(topic),
       lossless_(lossless),
       ready_ns_(now_ns()) {}
 
@@ -83,7 +84,7 @@ void Ledger::unseen_lane_ended(std::uint32_t session, std::uint64_t missed) {
   const std::uint32_t first = end > kRecentWriters ? end - kRecentWriters : 1;
   for (std::uint32_t writer = first; writer < end; ++writer) {
     const Feed* const feed = board_.feed(writer);
-    if (feed == nullptr || feed->session != session || feed->only == 0 || feed->side != 0) continue;
+    if (feed == nullptr || feed->session != session || feed->only == 0 || feed->topic != topic_) continue;
     if (fresh(*feed) && !taken_.contains(writer)) expect(writer, missed);
     return;
   }
@@ -93,7 +94,7 @@ bool Ledger::complete(bool settle) {
   bool all = true;
   for (std::uint32_t writer = 1; writer < board_->writers; ++writer) {
     const Feed* const feed = board_.feed(writer);
-    if (feed == nullptr || feed->side != 0) continue;
+    if (feed == nullptr || feed->topic != topic_) continue;
     const auto found = taken_.find(writer);
     if (found == taken_.end() && !fresh(*feed)) continue;
     const std::uint64_t taken = found == taken_.end() ? 0 : found->second;

@@ -20,7 +20,7 @@ namespace holdfast::soak {
 class Ledger {
  public:
   // The subscriber is open: from now on.
-  Ledger(const Board& board, Tally& tally, bool lossless);
+  Ledger(const Board& board, Tally& tally, Topic topic, bool lossless);
 
   void sample(const View& view);
   void lapped(const View& view);
@@ -41,6 +41,7 @@ class Ledger {
 
   const Board& board_;
   Tally& tally_;
+  Topic topic_;
   bool lossless_;
   std::uint64_t ready_ns_;
   std::unordered_map<std::uint32_t, Lane> lanes_;

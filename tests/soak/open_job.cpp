@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A client that opens and closes handles all the time: on the topic of the load, where others have to notice, and on one of
+// A client that opens and closes handles all the time: on the topic of its seat, where others have to notice, and on one of
 // its own, where every sample must come. And one that waits for what never comes.
 #include <random>
 
@@ -18,6 +18,7 @@ class Opener {
   Opener(const Board& board, Tally& tally)
       : board_(board),
         tally_(tally),
+        topic_(tally.seat().spec.topic),
         random_(tally.seat().spec.seed),
         client_(connect(board, "opener")) {
     tally.running(client_.session());
@@ -29,7 +30,7 @@ class Opener {
       case 0:
         return look();
       case 1:
-        return publish(kTopic, nullptr);
+        return publish(topic_, nullptr);
       default:
         return to_itself();
     }
@@ -40,9 +41,9 @@ class Opener {
   bool look() {
     SubscriberOptions options;
     options.lossless = random_() % 2 == 0;
-    auto subscriber = client_.subscriber(kTopic, options);
+    auto subscriber = client_.subscriber(name_of(topic_), options);
     if (!subscriber) return tally_.failed("subscriber: " + subscriber.error().sentence), false;
-    Ledger ledger(board_, tally_, options.lossless);
+    Ledger ledger(board_, tally_, topic_, options.lossless);
     View view;
     for (std::uint64_t i = random_() % 8; i > 0; --i) {
       auto taken = subscriber->take(view, kLookAgain);
@@ -54,9 +55,9 @@ class Opener {
     return true;
   }
 
-  bool publish(const char* topic, Subscriber* subscriber) {
-    const std::uint32_t writer = board_.new_feed(client_.session(), false, subscriber != nullptr);
-    auto publisher = client_.publisher(topic, load_options());
+  bool publish(Topic topic, Subscriber* subscriber) {
+    const std::uint32_t writer = board_.new_feed(client_.session(), false, topic);
+    auto publisher = client_.publisher(name_of(topic), load_options());
     if (!publisher) return tally_.failed("publisher: " + publisher.error().sentence), false;
     for (std::uint64_t position = 0; position < 3; ++position)
       if (!publish_one(board_, tally_, *publisher, writer, position, position == 1 ? 3000 : crash::kSampleBytesMin))
@@ -67,9 +68,9 @@ class Opener {
   bool to_itself() {
     SubscriberOptions lossless;
     lossless.lossless = true;
-    auto subscriber = client_.subscriber(kSideTopic, lossless);
+    auto subscriber = client_.subscriber(name_of(Topic::kSide), lossless);
     if (!subscriber) return tally_.failed("subscriber: " + subscriber.error().sentence), false;
-    return publish(kSideTopic, &*subscriber);
+    return publish(Topic::kSide, &*subscriber);
   }
 
   bool take_all(Subscriber& subscriber, std::uint32_t writer, std::uint64_t samples) {
@@ -94,6 +95,7 @@ class Opener {
 
   const Board& board_;
   Tally& tally_;
+  Topic topic_;
   std::mt19937_64 random_;
   Client client_;
 };

@@ -43,8 +43,8 @@ void publish(const Board& board, Tally& tally) {
   const Spec spec = tally.seat().spec;
   std::mt19937_64 random(spec.seed);
   Client client = connect(board, "publisher");
-  const std::uint32_t writer = board.new_feed(client.session(), true, false);
-  Publisher publisher = client.publisher_or_throw(kTopic, load_options());
+  const std::uint32_t writer = board.new_feed(client.session(), true, spec.topic);
+  Publisher publisher = client.publisher_or_throw(name_of(spec.topic), load_options());
   if (spec.grown != 0) grow(publisher);
   tally.running(client.session());
   for (std::uint64_t position = 0; running(board); ++position) {

@@ -16,7 +16,7 @@ constexpr std::uint64_t kInARowMax = 5;
 // Lanes and subscriptions of those who stay, by their session.
 nlohmann::json of_the_staying(const std::vector<std::uint32_t>& staying, const BrokerProcess& broker) {
   nlohmann::json kept = nlohmann::json::array();
-  const nlohmann::json topics = broker.request("topics", {{"name", kTopic}}).at("topics");
+  const nlohmann::json topics = broker.request("topics", {{"name", name_of(Topic::kLoad)}}).at("topics");
   if (topics.size() != 1) return kept;
   const auto stays = [&](const nlohmann::json& row) {
     return std::find(staying.begin(), staying.end(), row.at("session").get<std::uint32_t>()) != staying.end();
@@ -41,7 +41,7 @@ class RecoveryKills {
     const auto began = integration::now();
     while (score_.stalled + score_.failed == 0 && !plan_.over(score_.count, began)) round();
     scene_.end();
-    score_.gap_ms = scene_.longest_gap_ms();
+    score_.gap_ms = scene_.longest_gap().ms;
     scene_.count_leaks(before);
   }
 

@@ -86,21 +86,19 @@ void Scene::harvest(std::size_t worker, std::uint64_t at_ns) {
     score_.say("worker " + std::to_string(worker) + " ended with wait status " + std::to_string(status));
   }
   if (here.spec.job != Job::kPublish && here.spec.job != Job::kSubscribe) return;
-  const std::string whose = describe(worker);
-  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(here.gaps_count, kGapsMax); ++i) count_gap(here.gaps[i], whose);
-  if (at_ns != 0 && here.state == SeatState::kRunning && here.last_ns < at_ns) count_gap({here.last_ns, at_ns}, whose);
+  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(here.gaps_count, kGapsMax); ++i)
+    count_gap(here.gaps[i], worker);
+  if (at_ns != 0 && here.state == SeatState::kRunning && here.last_ns < at_ns) count_gap({here.last_ns, at_ns}, worker);
 }
 
-void Scene::count_gap(Gap gap, const std::string& whose) {
+void Scene::count_gap(Gap gap, std::size_t worker) {
   if (gap.end_ns <= gap.begin_ns) return;
   const std::uint64_t unshared = watch_.unshared_ns(gap);
-  if (const double ms = static_cast<double>(unshared) / 1e6; ms > longest_gap_ms_) {
-    longest_gap_ms_ = ms;
-    longest_gap_of_ = whose;
-  }
+  LongestGap& longest = longest_gaps_[static_cast<std::size_t>(seat(worker).spec.topic)];
+  if (const double ms = static_cast<double>(unshared) / 1e6; ms > longest.ms) longest = {ms, describe(worker)};
   if (stall_ns_ == 0 || unshared < stall_ns_) return;
   ++score_.stalled;
-  score_.say(whose + " stalled for " + std::to_string(unshared / 1'000'000) + " ms");
+  score_.say(describe(worker) + " stalled for " + std::to_string(unshared / 1'000'000) + " ms");
 }
 
 bool Scene::runs(std::size_t worker) const {

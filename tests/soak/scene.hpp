@@ -4,6 +4,7 @@
 // goes to the campaign's score when they end, whichever way.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <random>
 #include <vector>
@@ -22,6 +23,12 @@ struct Resources {
   std::uint64_t files = 0;
   std::uint64_t descriptors = 0;
   std::uint64_t bytes = 0;
+};
+
+// Time without samples of a worker that publishes or takes, not shared with the machine.
+struct LongestGap {
+  double ms = 0;
+  std::string of;  // whose
 };
 
 class Scene {
@@ -53,10 +60,10 @@ class Scene {
 
   // Ends it: publishers close, subscribers take what is left, all leave. Whoever does not is stalled.
   void end();
-  // Time without samples of workers that publish or take, not shared with the machine: the longest, in milliseconds.
-  double longest_gap_ms() const { return longest_gap_ms_; }
-  const std::string& longest_gap_of() const { return longest_gap_of_; }
-  void forget_gaps() { longest_gap_ms_ = 0; }
+  const LongestGap& longest_gap(Topic topic = Topic::kLoad) const {
+    return longest_gaps_[static_cast<std::size_t>(topic)];
+  }
+  void forget_gaps() { longest_gaps_ = {}; }
   // A gap longer than this counts as stalled. 0: none does.
   void stalls_after(nanoseconds time) { stall_ns_ = static_cast<std::uint64_t>(time.count()); }
 
@@ -70,7 +77,7 @@ class Scene {
   std::string describe(std::size_t worker) const;
   // Takes over what an ended worker has counted. `at_ns`: when it was killed; 0: it left by itself.
   void harvest(std::size_t worker, std::uint64_t at_ns);
-  void count_gap(Gap gap, const std::string& whose);
+  void count_gap(Gap gap, std::size_t worker);
   void await_end(std::size_t worker);
 
   Score& score_;
@@ -80,8 +87,7 @@ class Scene {
   std::mt19937_64 random_;
   std::vector<std::unique_ptr<Child>> workers_;
   std::uint64_t stall_ns_ = 0;
-  double longest_gap_ms_ = 0;
-  std::string longest_gap_of_;
+  std::array<LongestGap, 3> longest_gaps_;  // by topic
 };
 
 // Publishers and subscribers that stay, with enough between samples for two CPUs.

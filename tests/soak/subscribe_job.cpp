@@ -59,8 +59,8 @@ void subscribe(const Board& board, Tally& tally) {
   Client client = connect(board, "subscriber");
   SubscriberOptions options;
   options.lossless = spec.lossless != 0;
-  Subscriber subscriber = client.subscriber_or_throw(kTopic, options);
-  Ledger ledger(board, tally, options.lossless);
+  Subscriber subscriber = client.subscriber_or_throw(name_of(spec.topic), options);
+  Ledger ledger(board, tally, spec.topic, options.lossless);
   const int fd = spec.event_loop != 0 ? subscriber.fd().or_throw() : -1;
   tally.running(client.session());
   Held held(spec.views_held, tally);

@@ -7,10 +7,12 @@
 
 namespace holdfast::soak {
 
-inline constexpr const char* kTopic = "soak/load";
-inline constexpr const char* kSideTopic = "soak/side";
 inline constexpr const char* kIdleTopic = "soak/idle";
 inline constexpr int kBoardFd = 3;  // in a worker's process
+
+inline const char* name_of(Topic topic) {
+  return topic == Topic::kLoad ? "soak/load" : topic == Topic::kBusy ? "soak/busy" : "soak/side";
+}
 
 // The status of the process.
 int run_worker(std::size_t seat);
