@@ -704,7 +704,7 @@ class Interrupts(CliTest):
         self.interrupt(ping)
 
     def test_ping_in_the_middle_of_its_data_path(self):
-        ping = self.start_cli("ping", "--count", "2000", "--bytes", "100000000")
+        ping = self.start_cli("ping", "--count", "500", "--bytes", "20000000")
         until(lambda: any(topic["name"].startswith("holdfast-ping/") for topic in self.lines("ls")), "its topics")
         self.interrupt(ping)
         until(lambda: not self.lines("ls"), "its topics are gone")

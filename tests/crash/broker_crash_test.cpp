@@ -75,6 +75,9 @@ class DoomedBroker {
 
 // ---- what makes the broker write
 
+// An open waits for the next broker as long as for an answer: not here, where none comes before the test has looked on.
+constexpr std::int64_t kPatienceNs = 3'000'000'000;
+
 // Each step may be the one that it dies of: results are looked at only to stop.
 class Commotion {
  public:
@@ -99,6 +102,7 @@ class Commotion {
     const std::string socket = broker_.socket();
     options.socket = socket.c_str();
     options.name = "commotion";
+    options.timeout_ns = kPatienceNs;
     return hf_client_open(&options, &client_) == HF_OK;
   }
 
