@@ -24,7 +24,7 @@ inline constexpr std::uint32_t kFeedsMax = 1U << 18;  // more publishers than th
 inline constexpr std::size_t kGapsMax = 32;
 
 enum class Phase : std::uint32_t { kRun, kEndPublishers, kEndAll };
-enum class Job : std::uint32_t { kPublish, kSubscribe, kOpen, kIdle };
+enum class Job : std::uint32_t { kPublish, kSubscribe, kOpen, kIdle, kStep };
 // On the first, all who are attached stay; on the second, others come and go, and all have to notice; on the third somebody
 // talks to itself.
 enum class Topic : std::uint32_t { kLoad, kBusy, kSide };
@@ -40,6 +40,8 @@ struct Spec {
   std::uint32_t burst = 1;  // a publisher pauses after as many samples
   std::uint32_t pause_us = 0;
   std::uint32_t grown = 0;  // its lane has all its memory before it runs: it needs the broker for nothing
+  std::uint32_t alternating = 0;  // every other sample is inline
+  std::uint32_t operation = 0;  // of kStep: see steps.hpp
   std::uint64_t seed = 0;
 };
 

@@ -3,6 +3,7 @@
 // What a campaign is told, and what it says. Only zeros are good.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -39,7 +40,8 @@ struct Score {
   bool good() const { return lost + duplicated + torn + leaked + stalled + failed == 0; }
   void say(const std::string& sentence) {
     constexpr std::size_t kSentencesMax = 10;
-    if (!sentence.empty() && sentences.size() < kSentencesMax) sentences.push_back(sentence);
+    if (sentence.empty() || sentences.size() >= kSentencesMax) return;
+    if (std::find(sentences.begin(), sentences.end(), sentence) == sentences.end()) sentences.push_back(sentence);
   }
 };
 
@@ -47,6 +49,7 @@ void broker_kills(const Plan& plan, Score& score);
 void client_kills(const Plan& plan, Score& score);
 void recovery_kills(const Plan& plan, Score& score);
 void stops(const Plan& plan, Score& score);
+void instructions(const Plan& plan, Score& score);
 // Programs of their own, whose verdict is shown beside the others.
 void simulation(const Plan& plan, Score& score);
 void registry(const Plan& plan, Score& score);

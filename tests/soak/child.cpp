@@ -90,4 +90,16 @@ bool Child::ended(nanoseconds within) {
   }
 }
 
+int Child::await_stop() {
+  while (running()) {
+    if (::waitpid(pid_, &status_, 0) != pid_) {
+      if (interrupted()) throw Interrupted();
+      continue;
+    }
+    if (WIFSTOPPED(status_)) return WSTOPSIG(status_);
+    pid_ = -1;
+  }
+  return 0;
+}
+
 }  // namespace holdfast::soak

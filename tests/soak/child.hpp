@@ -34,6 +34,8 @@ class Child {
   void kill();
   // True: it has ended, and is reaped.
   bool ended(nanoseconds within = nanoseconds(0));
+  // Waits until it stops: the signal that stopped it; 0: it has ended, and is reaped. Requires: this thread traces it.
+  int await_stop();
   int status() const { return status_; }  // as wait() has it. Requires: ended
   pid_t pid() const { return pid_; }
   bool running() const { return pid_ > 0; }

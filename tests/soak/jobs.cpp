@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "tests/soak/jobs.hpp"
 
+#include <ctime>
+
 #include "tests/crash/sample.hpp"
 
 namespace holdfast::soak {
@@ -33,6 +35,11 @@ bool publish_one(const Board& board, Tally& tally, Publisher& publisher, std::ui
   if (*published != Status::kOk) return tally.failed("publish: no room for a sample before the deadline"), false;
   if (feed != nullptr) feed->published = position + 1;
   return true;
+}
+
+void pause(std::uint32_t us) {
+  const timespec time{us / 1'000'000, us % 1'000'000 * 1'000};
+  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
 }
 
 }  // namespace holdfast::soak

@@ -26,6 +26,9 @@ PublisherOptions load_options();
 bool publish_one(const Board& board, Tally& tally, Publisher& publisher, std::uint32_t writer, std::uint64_t position,
                  std::uint64_t bytes);
 
+// Sleeps.
+void pause(std::uint32_t us);
+
 inline bool running(const Board& board) { return board->phase == Phase::kRun; }
 
 }  // namespace holdfast::soak

@@ -27,9 +27,10 @@ struct Campaign {
 };
 
 constexpr Campaign kCampaigns[] = {
-    {"broker-kills", broker_kills, 1'000, 50},       {"client-kills", client_kills, 100'000, 2'000},
-    {"recovery-kills", recovery_kills, 10'000, 300}, {"stops", stops, 1'000, 100},
-    {"registry", registry, 1'000'000, 20'000},       {"simulation", simulation, 1'000'000, 1'000},
+    {"broker-kills", broker_kills, 1'000, 50},         {"client-kills", client_kills, 100'000, 2'000},
+    {"recovery-kills", recovery_kills, 10'000, 300},   {"stops", stops, 1'000, 100},
+    {"instructions", instructions, 10'000'000, 2'000}, {"registry", registry, 1'000'000, 20'000},
+    {"simulation", simulation, 1'000'000, 1'000},
 };
 
 // On a machine that is busy with something else a test does less rather than hold up all others.

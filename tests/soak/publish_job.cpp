@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // A publisher of the load: samples of 24 bytes to 12 KiB, in bursts, each with writer, position and checksum.
-#include <ctime>
 #include <random>
 #include <vector>
 
@@ -16,9 +15,10 @@ namespace {
 constexpr std::uint64_t kSampleBytesMax = 12 << 10;
 constexpr int kChunksMax = 64;  // of a lane with the options of the load
 
-std::uint64_t random_bytes(std::mt19937_64& random) {
+std::uint64_t sample_bytes(const Spec& spec, std::uint64_t position, std::mt19937_64& random) {
   const std::uint64_t draw = random();
-  if (draw % 2 == 0) return crash::kSampleBytesMin;
+  const bool is_inline = spec.alternating != 0 ? position % 2 == 0 : draw % 2 == 0;
+  if (is_inline) return crash::kSampleBytesMin;
   return crash::kSampleBytesMin + (draw >> 8) % (kSampleBytesMax - crash::kSampleBytesMin);
 }
 
@@ -32,11 +32,6 @@ void grow(Publisher& publisher) {
   }
 }
 
-void pause(std::uint32_t us) {
-  const timespec time{us / 1'000'000, us % 1'000'000 * 1'000};
-  ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
-}
-
 }  // namespace
 
 void publish(const Board& board, Tally& tally) {
@@ -48,7 +43,7 @@ void publish(const Board& board, Tally& tally) {
   if (spec.grown != 0) grow(publisher);
   tally.running(client.session());
   for (std::uint64_t position = 0; running(board); ++position) {
-    if (!publish_one(board, tally, publisher, writer, position, random_bytes(random))) return;
+    if (!publish_one(board, tally, publisher, writer, position, sample_bytes(spec, position, random))) return;
     tally.sample();
     if (spec.pause_us != 0 && (position + 1) % spec.burst == 0) pause(spec.pause_us);
   }

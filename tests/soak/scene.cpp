@@ -79,7 +79,7 @@ void Scene::harvest(std::size_t worker, std::uint64_t at_ns) {
   score_.torn += here.torn;
   score_.failed += here.failed;
   if (here.spec.job == Job::kSubscribe) score_.samples += here.samples;
-  score_.say(here.sentence);
+  if (here.sentence[0] != '\0') score_.say(describe(worker) + ": " + here.sentence);
   const int status = process(worker).status();
   if (at_ns == 0 && here.failed == 0 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
     ++score_.failed;
@@ -115,6 +115,8 @@ std::string Scene::describe(std::size_t worker) const {
       return "opener" + number;
     case Job::kIdle:
       return "idle client" + number;
+    case Job::kStep:
+      return "followed client" + number;
     case Job::kSubscribe:
       break;
   }

@@ -22,5 +22,6 @@ void publish(const Board& board, Tally& tally);
 void subscribe(const Board& board, Tally& tally);
 void open_and_close(const Board& board, Tally& tally);
 void idle(const Board& board, Tally& tally);
+void step(const Board& board, Tally& tally);
 
 }  // namespace holdfast::soak
