@@ -24,7 +24,7 @@ inline constexpr std::uint32_t kFeedsMax = 1U << 18;  // more publishers than th
 inline constexpr std::size_t kGapsMax = 32;
 
 enum class Phase : std::uint32_t { kRun, kEndPublishers, kEndAll };
-enum class Job : std::uint32_t { kPublish, kSubscribe, kOpen, kIdle, kStep };
+enum class Job : std::uint32_t { kPublish, kSubscribe, kOpen, kIdle, kWait, kStep };
 // On the first, all who are attached stay; on the second, others come and go, and all have to notice; on the third somebody
 // talks to itself.
 enum class Topic : std::uint32_t { kLoad, kBusy, kSide };
@@ -45,7 +45,7 @@ struct Spec {
   std::uint64_t seed = 0;
 };
 
-// Nothing was published or taken from `begin_ns` to `end_ns`, CLOCK_MONOTONIC.
+// Nothing was published, taken or waited for from `begin_ns` to `end_ns`, CLOCK_MONOTONIC.
 struct Gap {
   std::uint64_t begin_ns = 0;
   std::uint64_t end_ns = 0;
@@ -62,6 +62,7 @@ struct Seat {
   std::atomic<std::uint64_t> duplicated;
   std::atomic<std::uint64_t> torn;
   std::atomic<std::uint64_t> failed;
+  std::atomic<std::uint64_t> clock_steps;  // that a waiter has seen
   std::atomic<std::uint32_t> gaps_count;
   Gap gaps[kGapsMax];  // the longest
   char sentence[256];  // of the first thing that went wrong

@@ -49,6 +49,7 @@ void broker_kills(const Plan& plan, Score& score);
 void client_kills(const Plan& plan, Score& score);
 void recovery_kills(const Plan& plan, Score& score);
 void stops(const Plan& plan, Score& score);
+void clock_steps(const Plan& plan, Score& score);  // a part of stops
 void instructions(const Plan& plan, Score& score);
 // Programs of their own, whose verdict is shown beside the others.
 void simulation(const Plan& plan, Score& score);

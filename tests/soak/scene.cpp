@@ -85,7 +85,7 @@ void Scene::harvest(std::size_t worker, std::uint64_t at_ns) {
     ++score_.failed;
     score_.say("worker " + std::to_string(worker) + " ended with wait status " + std::to_string(status));
   }
-  if (here.spec.job != Job::kPublish && here.spec.job != Job::kSubscribe) return;
+  if (here.spec.job != Job::kPublish && here.spec.job != Job::kSubscribe && here.spec.job != Job::kWait) return;
   for (std::uint32_t i = 0; i < std::min<std::uint32_t>(here.gaps_count, kGapsMax); ++i)
     count_gap(here.gaps[i], worker);
   if (at_ns != 0 && here.state == SeatState::kRunning && here.last_ns < at_ns) count_gap({here.last_ns, at_ns}, worker);
@@ -115,6 +115,8 @@ std::string Scene::describe(std::size_t worker) const {
       return "opener" + number;
     case Job::kIdle:
       return "idle client" + number;
+    case Job::kWait:
+      return "waiter" + number;
     case Job::kStep:
       return "followed client" + number;
     case Job::kSubscribe:
@@ -142,6 +144,17 @@ std::string Scene::not_connected() const {
     if (runs(worker) && !connected.contains(seat(worker).session))
       names += (names.empty() ? "" : ", ") + describe(worker);
   return names;
+}
+
+void Scene::expect_listed(const std::vector<std::uint32_t>& sessions) {
+  std::set<std::uint32_t> listed;
+  for (const nlohmann::json& session : broker_.all("sessions"))
+    listed.insert(session.at("session").get<std::uint32_t>());
+  for (const std::uint32_t session : sessions) {
+    if (listed.contains(session)) continue;
+    ++score_.failed;
+    score_.say("session " + std::to_string(session) + " was taken for dead");
+  }
 }
 
 void Scene::await_end(std::size_t worker) {

@@ -57,6 +57,8 @@ class Scene {
   std::vector<std::uint32_t> sessions() const;
   // Those of them that are not listed as connected, in words; empty: all are.
   std::string not_connected() const;
+  // All of these sessions live for the broker; else it has failed.
+  void expect_listed(const std::vector<std::uint32_t>& sessions);
 
   // Ends it: publishers close, subscribers take what is left, all leave. Whoever does not is stalled.
   void end();

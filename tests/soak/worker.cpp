@@ -26,6 +26,9 @@ int run_worker(std::size_t index) {
       case Job::kIdle:
         idle(board, tally);
         break;
+      case Job::kWait:
+        only_wait(board, tally);
+        break;
       case Job::kStep:
         step(board, tally);
         break;

@@ -8,6 +8,7 @@
 namespace holdfast::soak {
 
 inline constexpr const char* kIdleTopic = "soak/idle";
+inline constexpr const char* kFullTopic = "soak/full";
 inline constexpr int kBoardFd = 3;  // in a worker's process
 
 inline const char* name_of(Topic topic) {
@@ -22,6 +23,7 @@ void publish(const Board& board, Tally& tally);
 void subscribe(const Board& board, Tally& tally);
 void open_and_close(const Board& board, Tally& tally);
 void idle(const Board& board, Tally& tally);
+void only_wait(const Board& board, Tally& tally);
 void step(const Board& board, Tally& tally);
 
 }  // namespace holdfast::soak
