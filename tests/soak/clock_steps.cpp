@@ -9,7 +9,7 @@ namespace holdfast::soak {
 
 namespace {
 
-void attach(Scene& scene) {
+void attach_two_of_each(Scene& scene) {
   for (int i = 0; i < 2; ++i) scene.add(publisher_spec());
   for (int i = 0; i < 4; ++i) scene.add(subscriber_spec(i < 2, i % 2 == 0));
   scene.add(spec_of(Job::kOpen));
@@ -31,7 +31,7 @@ void clock_steps(const Plan& plan, Score& score) {
   scene.seed(plan.seed);
   scene.stalls_after(seconds(1));
   const Resources before = scene.resources();
-  attach(scene);
+  attach_two_of_each(scene);
   const std::vector<std::uint32_t> sessions = scene.sessions();
   const auto began = integration::now();
   std::uint64_t steps = 0;
