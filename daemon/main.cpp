@@ -234,13 +234,18 @@ int serve(const Config& config, Listener& listener, Registry& registry, bool& ha
 }
 
 int run(const Config& config) {
-  // Destroyed in the reverse order: the directory goes last.
+  // Destroyed in the reverse order: the directory goes last but for the lock of the instance, which was there before
+  // anything else was touched.
+  InstanceLock everywhere;
+  std::string in_the_way;
+  std::string wrong = everywhere.take_shared(config.instance, config.runtime_dir, in_the_way);
+  if (!in_the_way.empty()) spdlog::warn("{}", in_the_way);
+  if (!wrong.empty()) return fail(wrong);
   Listener listener;
-  if (std::string wrong = listener.make_directory(config); !wrong.empty()) return fail(wrong);
+  if (wrong = listener.make_directory(config); !wrong.empty()) return fail(wrong);
   InstanceLock lock;
-  if (std::string wrong = lock.take(config.runtime_dir + "/" + config.instance + ".lock"); !wrong.empty())
+  if (wrong = lock.take(config.runtime_dir + "/" + config.instance + ".lock", config.runtime_dir); !wrong.empty())
     return fail(wrong);
-  std::string wrong;
   if (Descriptor passed = passed_socket(wrong))
     listener.adopt(std::move(passed));
   else if (!wrong.empty())
@@ -261,7 +266,6 @@ int run(const Config& config) {
     if (!handed_over && (status == 0 || !known || !set_aside.empty())) registry.remove();
   }
   listener.remove_socket();
-  lock.remove();
   return status;
 }
 

@@ -8,8 +8,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "daemon/descriptor.hpp"
+#include "daemon/instance_lock.hpp"
 #include "proto/shm/lane_layout.hpp"
 #include "proto/shm/session_layout.hpp"
 
@@ -18,18 +21,27 @@ namespace holdfast::daemon {
 namespace {
 
 Descriptor open_file(const std::string& name) {
-  return Descriptor(::shm_open(("/" + name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0));
+  return Descriptor(::shm_open(("/" + name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0));
 }
 
-// "holdfast.<instance>.<kind>.<random>": the names of this instance, and no others.
+// Anybody may make a file of any name here, and other uids have brokers of their own, of the same instance perhaps.
+bool is_ours(int directory, const char* name) {
+  struct stat status{};
+  return ::fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_uid == ::geteuid();
+}
+
+// "holdfast.<instance>.<kind>.<random>": the segments of this instance, and no others. The lock is not to be touched:
+// closing it would let go of a part of it.
 std::vector<std::string> names_of(const std::string& instance) {
   const std::string prefix = "holdfast." + instance + ".";
+  const std::string lock = shared_lock_name(instance);
   std::vector<std::string> names;
   const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir("/dev/shm"), [](DIR* d) { return ::closedir(d); });
   if (directory == nullptr) return names;
   while (const dirent* entry = ::readdir(directory.get())) {
     std::string name = entry->d_name;
-    if (name.starts_with(prefix)) names.push_back(std::move(name));
+    if (name.starts_with(prefix) && name != lock && is_ours(::dirfd(directory.get()), entry->d_name))
+      names.push_back(std::move(name));
   }
   return names;
 }

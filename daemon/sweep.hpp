@@ -28,7 +28,7 @@ struct Swept {
   std::vector<Leftover> left;
 };
 
-// Removes every file of this instance that is neither in `adopted` nor of a session that lives: those are `left`, and go
+// Removes every file of this instance and our uid that is neither in `adopted` nor of a session that lives: those are `left`, and go
 // when their process does. They are found where a registry was set aside.
 Swept sweep(const std::string& instance, const std::set<std::string>& adopted);
 

@@ -43,26 +43,30 @@ std::optional<Json> ask_broker(const Context& context) {
   }
 }
 
-// The locks of the instance's runtime directories, those that exist: a broker holds its own as long as it lives.
-std::vector<File> take_locks(const Context& context) {
-  std::vector<File> locks;
-  for (const std::string& socket : socket_paths(context)) {
-    const std::string directory = socket.substr(0, socket.rfind('/') + 1);
-    const std::string path = directory + instance_of(context) + ".lock";
-    File lock(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    if (lock.fd() < 0 && errno == ENOENT) continue;
-    if (lock.fd() < 0)
-      throw Failed(errno == EACCES ? Exit::kDenied : Exit::kFailure, "lock",
-                   path + " cannot be opened: " + std::strerror(errno) + "; run as the broker's user");
-    if (::flock(lock.fd(), LOCK_EX | LOCK_NB) != 0) {
-      char pid[32] = {};
-      const std::string holder = ::pread(lock.fd(), pid, sizeof pid - 1, 0) > 0 ? std::string(pid) : "unknown";
-      throw Failed(Exit::kFailure, "locked",
-                   "the broker of instance " + instance_of(context) + ", pid " + holder.substr(0, holder.find('\n')) +
-                       ", holds " + path + " but does not answer here; stop it first, or give its --socket");
-    }
-    locks.push_back(std::move(lock));
+// Takes a lock that a broker holds as long as it lives; nothing if the file is not there.
+void take_lock(const Context& context, const std::string& path, std::vector<File>& locks) {
+  File lock(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (lock.fd() < 0 && errno == ENOENT) return;
+  if (lock.fd() < 0)
+    throw Failed(errno == EACCES ? Exit::kDenied : Exit::kFailure, "lock",
+                 path + " cannot be opened: " + std::strerror(errno) + "; run as the broker's user");
+  if (::flock(lock.fd(), LOCK_EX | LOCK_NB) != 0) {
+    char pid[32] = {};
+    const std::string holder = ::pread(lock.fd(), pid, sizeof pid - 1, 0) > 0 ? std::string(pid) : "unknown";
+    throw Failed(Exit::kFailure, "locked",
+                 "the broker of instance " + instance_of(context) + ", pid " + holder.substr(0, holder.find('\n')) +
+                     ", holds " + path + " but does not answer here; stop it first, or give its --socket");
   }
+  locks.push_back(std::move(lock));
+}
+
+// The locks of the instance: those of its runtime directories, and those in /dev/shm that we may look at.
+std::vector<File> take_locks(const Context& context, const std::vector<Leftover>& files) {
+  std::vector<File> locks;
+  for (const std::string& socket : socket_paths(context))
+    take_lock(context, socket.substr(0, socket.rfind('/') + 1) + instance_of(context) + ".lock", locks);
+  for (const Leftover& file : files)
+    if (file.kind == kLockKind && file.unreadable.empty()) take_lock(context, "/dev/shm/" + file.name, locks);
   return locks;
 }
 
@@ -97,11 +101,15 @@ void print_files(const std::vector<Leftover>& files, bool json, bool removed) {
 
 void remove_unused(const std::vector<Leftover>& files) {
   std::string failed;
-  for (const Leftover& file : files) {
-    if (!file.used_by.empty() || !file.unreadable.empty()) continue;
-    if (::shm_unlink(("/" + file.name).c_str()) != 0 && errno != ENOENT)
-      failed += (failed.empty() ? "" : ", ") + file.name + " (" + std::strerror(errno) + ")";
-  }
+  const auto remove = [&](bool locks) {
+    for (const Leftover& file : files) {
+      if (!file.used_by.empty() || !file.unreadable.empty() || (file.kind == kLockKind) != locks) continue;
+      if (::shm_unlink(("/" + file.name).c_str()) != 0 && errno != ENOENT)
+        failed += (failed.empty() ? "" : ", ") + file.name + " (" + std::strerror(errno) + ")";
+    }
+  };
+  remove(false);
+  remove(true);  // from now on a broker may start
   if (!failed.empty())
     throw Failed(Exit::kDenied, "denied", "not removed: " + failed + "; run as the user that owns them");
 }
@@ -115,7 +123,7 @@ int collect(const Context& context, bool remove) {
       print("The broker of instance " + printable(instance) + " runs and cleans up by itself: nothing to do.\n");
     return 0;
   }
-  const std::vector<File> locks = take_locks(context);
+  const std::vector<File> locks = take_locks(context, look_at_files(instance));
   const std::vector<Leftover> files = look_at_files(instance);
   std::uint64_t bytes = 0;
   std::uint64_t unused = 0;

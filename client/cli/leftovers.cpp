@@ -29,7 +29,7 @@ struct Name {
   std::string kind;
 };
 
-// holdfast.<instance>.<kind>.<random>, where an instance has no dot.
+// holdfast.<instance>.<kind>.<random>, where an instance has no dot. The brokers' lock is the kind "lock", with a uid.
 std::optional<Name> parse_name(const std::string& name) {
   std::istringstream parts(name);
   std::string prefix, instance, kind, random, rest;
@@ -38,7 +38,7 @@ std::optional<Name> parse_name(const std::string& name) {
   std::getline(parts, kind, '.');
   std::getline(parts, random, '.');
   if (prefix != "holdfast" || instance.empty() || random.empty() || std::getline(parts, rest, '.')) return std::nullopt;
-  for (const char* known : {"lane", "session", "bells", "roster"})
+  for (const char* known : {"lane", "session", "bells", "roster", kLockKind})
     if (kind == known) return Name{instance, kind};
   return std::nullopt;
 }
@@ -62,7 +62,7 @@ std::map<std::string, std::string> mapped_files() {
   return found;
 }
 
-// Who holds the lock that a living session's process holds; empty: nobody.
+// Who holds the lock that a living session's process holds, or a broker; empty: nobody.
 std::string lock_holder(int fd) {
   struct flock lock{};
   lock.l_type = F_WRLCK;
@@ -91,7 +91,7 @@ Leftover look_at(const std::string& name, const std::string& kind) {
   }
   file.bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
   file.session = session_of(opened.fd(), kind);
-  if (kind == "session") file.used_by = lock_holder(opened.fd());
+  if (kind == "session" || kind == kLockKind) file.used_by = lock_holder(opened.fd());
   return file;
 }
 
@@ -110,7 +110,7 @@ std::vector<Leftover> look_at_files(const std::string& instance) {
   for (const Leftover& file : files) {
     if (file.used_by.empty()) continue;
     any_lives = true;
-    living.insert(file.session);
+    if (file.session != 0) living.insert(file.session);
   }
   const auto mapped = files.empty() ? std::map<std::string, std::string>{} : mapped_files();
   for (Leftover& file : files) {

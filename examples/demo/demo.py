@@ -306,6 +306,9 @@ class Demo:
     def shm_files(self):
         return sorted(name for name in os.listdir(SHM) if name.startswith(f"holdfast.{self.instance}."))
 
+    def segment_files(self):
+        return [name for name in self.shm_files() if not name.startswith(f"holdfast.{self.instance}.lock.")]
+
     # ---- what is seen
 
     def say(self, text):
@@ -512,11 +515,11 @@ class Demo:
                              "equal to sha256sum")
 
     def check_sweep(self):
-        left = len(self.shm_files())
+        left = len(self.segment_files())
         broker = self.start_broker("second broker")
         stats = self.request("stats")
         own = {segment["name"].lstrip("/") for segment in self.request("segments")["segments"] if segment["name"]}
-        others = set(self.shm_files()) - own
+        others = set(self.segment_files()) - own
         # Its roster stays as it is, and ended lanes linger for subscribers that come late.
         explained = stats["swept_segments"] + stats["lanes"] + 1
         self.check(stats["swept_segments"] > 0 and stats["sessions"] == 0 and explained == left and

@@ -817,7 +817,7 @@ class Gc(CliTest):
         dead.kill()
         dead.wait()
         files = self.broker.files()
-        self.assertEqual(len(files), 4)  # session, bells, lane, roster
+        self.assertEqual(len(files), 5)  # session, bells, lane, roster, lock
         other = SHM / f"holdfast.{self.broker.instance}x.lane.0123456789abcdef"
         odd = SHM / f"holdfast.{self.broker.instance}.notes.txt"
         for path in (other, odd):
@@ -825,7 +825,7 @@ class Gc(CliTest):
             self.addCleanup(path.unlink, missing_ok=True)
         fates, whole = self.fates()
         self.assertEqual(fates, {name: "would go" for name in files})
-        self.assertEqual((whole["removed"], whole["unused"]), (0, 4))
+        self.assertEqual((whole["removed"], whole["unused"]), (0, 5))
         self.assertGreaterEqual(whole["unused_bytes"], 4 * 4096)
         self.assertEqual(set(self.broker.files()) - {odd.name}, set(files))
         self.assertIn(b"holdfast gc --yes", self.run_cli("gc").stdout)
@@ -854,7 +854,7 @@ class Gc(CliTest):
         fates, _ = self.fates("--yes")
         gone = {name for name, fate in fates.items() if fate == "removed"}
         # The publisher still maps the records and bells of its dead subscriber: those stay until it ends.
-        self.assertLessEqual(gone, dead_files | {name for name in fates if ".bells." in name})
+        self.assertLessEqual(gone, dead_files | {name for name in fates if ".bells." in name or ".lock." in name})
         kinds = collections.Counter(name.split(".")[2] for name, fate in fates.items() if fate == "kept")
         self.assertGreaterEqual(kinds["session"], 2)
         self.assertEqual((kinds["lane"], kinds["roster"]), (1, 1))
@@ -878,11 +878,17 @@ class Gc(CliTest):
         self.fates("--yes")
         self.assertEqual(self.broker.files(), [])
 
-    def test_a_broker_elsewhere_keeps_what_it_maps(self):
-        # The lock is not where gc looks, but the broker maps its roster.
+    def test_a_broker_elsewhere_is_left_alone(self):
+        # The lock beside its socket is not where gc looks, but the one in /dev/shm is.
         self.environment = clean_environment(XDG_RUNTIME_DIR=str(self.directory))
+        before = self.broker.files()
+        sentence = self.failure("gc", "--yes", "--instance", self.broker.instance, status=1)
+        self.assertIn(f"pid {self.broker.process.pid}, holds /dev/shm/", sentence)
+        self.assertEqual(self.broker.files(), before)
+        self.broker.kill()
         fates, _ = self.fates("--yes", "--instance", self.broker.instance)
-        self.assertEqual(set(fates.values()), {"kept"})
+        self.assertEqual(set(fates.values()), {"removed"})
+        self.assertEqual(self.broker.files(), [])
 
     def test_doctor_points_to_it(self):
         self.run_cli("pub", "t", "--linger", "-1", given=b"x")

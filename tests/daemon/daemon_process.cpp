@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstring>
 #include <sstream>
+#include <utility>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -48,21 +49,29 @@ DaemonProcess::DaemonProcess() {
   instance_ = "daemon-test-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
 }
 
+DaemonProcess::DaemonProcess(std::string instance) : instance_(std::move(instance)) {}
+
 DaemonProcess::~DaemonProcess() {
   if (pid_ > 0) EXPECT_EQ(stop(SIGTERM), 0) << log();
-  EXPECT_TRUE(shm_files().empty()) << shm_files().front();
+  const auto left = integration::all_files_of_instance(instance_);
+  EXPECT_TRUE(left.empty()) << left.front();
 }
 
 bool DaemonProcess::start(std::vector<std::string> arguments, std::uint64_t descriptors_max,
                           const std::vector<std::string>& launcher) {
+  return launch(std::move(arguments), descriptors_max, launcher) && ready();
+}
+
+bool DaemonProcess::launch(std::vector<std::string> arguments, std::uint64_t descriptors_max,
+                           const std::vector<std::string>& launcher) {
   // The place where systemd would listen: the broker says READY=1 there.
   const std::string notify = directory_.file("notify");
   ::unlink(notify.c_str());
-  const integration::Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  notify_ = integration::Descriptor(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::strncpy(address.sun_path, notify.c_str(), sizeof address.sun_path - 1);
-  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return false;
+  if (::bind(notify_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return false;
   arguments.insert(arguments.begin(),
                    {"--instance", instance_, "--runtime-dir", directory_.file("run"), "--log-level", "debug"});
   pid_ = ::fork();
@@ -72,9 +81,13 @@ bool DaemonProcess::start(std::vector<std::string> arguments, std::uint64_t desc
     if (descriptors_max != 0) ::setrlimit(RLIMIT_NOFILE, &limit);
     exec_daemon(launcher, arguments, directory_.file("log"));
   }
+  return pid_ > 0;
+}
+
+bool DaemonProcess::ready() {
   // The daemon closes its end by ending; ask for both.
   for (int waited = 0; waited < kReadyWithinMs; waited += 20) {
-    pollfd readable{socket.get(), POLLIN, 0};
+    pollfd readable{notify_.get(), POLLIN, 0};
     if (::poll(&readable, 1, 20) > 0) return true;
     int status = 0;
     if (::waitpid(pid_, &status, WNOHANG) == pid_) {

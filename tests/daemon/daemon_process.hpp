@@ -17,6 +17,8 @@ namespace holdfast::daemon {
 class DaemonProcess {
  public:
   DaemonProcess();
+  // One of an instance that another one has, too; it has a directory of its own. Requires: goes last, or was not started.
+  explicit DaemonProcess(std::string instance);
   DaemonProcess(const DaemonProcess&) = delete;
   DaemonProcess& operator=(const DaemonProcess&) = delete;
   // Ends it by SIGTERM, and checks that nothing of it is left in /dev/shm.
@@ -26,6 +28,10 @@ class DaemonProcess {
   // `launcher`: a command that gets holdfastd and its arguments behind its own, and becomes it.
   bool start(std::vector<std::string> arguments = {}, std::uint64_t descriptors_max = 0,
              const std::vector<std::string>& launcher = {});
+  // The two halves of it.
+  bool launch(std::vector<std::string> arguments = {}, std::uint64_t descriptors_max = 0,
+              const std::vector<std::string>& launcher = {});
+  bool ready();
   // Sends the signal; the exit status, or 128 + the signal that ended it.
   int stop(int signal);
 
@@ -39,6 +45,7 @@ class DaemonProcess {
  private:
   TemporaryDirectory directory_;
   std::string instance_;
+  integration::Descriptor notify_;
   pid_t pid_ = -1;
 };
 

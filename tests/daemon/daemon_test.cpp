@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The real daemon: start, stop, hostile frames, deaths, restarts. Clients here are sockets and nothing else.
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <memory>
@@ -17,6 +18,7 @@
 
 #include "tests/daemon/daemon_process.hpp"
 #include "tests/integration/control.hpp"
+#include "tests/integration/instance_files.hpp"
 
 namespace holdfast::daemon {
 namespace {
@@ -96,6 +98,69 @@ TEST(Daemon, ASecondOneIsToldWhoIsThere) {
   EXPECT_EQ(run_to_end({"--instance", daemon.instance(), "--runtime-dir", daemon.directory().file("run")}, output), 1);
   EXPECT_NE(output.find("pid " + std::to_string(daemon.pid())), std::string::npos) << output;
   EXPECT_FALSE(RawControl(daemon.socket()).request("ping").failed());
+}
+
+// Its own runtime directory gives a broker no instance of its own: it would sweep what the first one has made.
+TEST(Daemon, ASecondOneElsewhereIsToldWhoIsThereAndTouchesNothing) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const pid_t reader = spawn_reader(daemon, true);
+  const auto files = integration::all_files_of_instance(daemon.instance());
+  const TemporaryDirectory other;
+  std::string output;
+  EXPECT_EQ(run_to_end({"--instance", daemon.instance(), "--runtime-dir", other.file("run")}, output), 1);
+  EXPECT_NE(output.find("pid " + std::to_string(daemon.pid()) + ", runtime directory " +
+                        daemon.directory().file("run") + " "),
+            std::string::npos)
+      << output;
+  EXPECT_NE(output.find("--instance"), std::string::npos) << "what to do: " << output;
+  EXPECT_EQ(std::count(output.begin(), output.end(), '\n'), 1) << output;
+  EXPECT_EQ(integration::all_files_of_instance(daemon.instance()), files);
+  EXPECT_FALSE(std::filesystem::exists(other.file("run")));
+  EXPECT_EQ(stats(daemon)["subscribers"], 1);
+  // The lock is gone with its holder: another one may start anywhere, at once.
+  EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  {
+    DaemonProcess next(daemon.instance());
+    ASSERT_TRUE(next.start()) << next.log();
+    ::kill(reader, SIGKILL);
+    ::waitpid(reader, nullptr, 0);
+    EXPECT_TRUE(eventually([&] { return next.shm_files().size() == 1; })) << "its registry knows of nothing else";
+  }
+}
+
+TEST(Daemon, OfTwoThatStartAtTheSameMomentOneServes) {
+  constexpr int kRounds = 10;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string instance = "daemon-twins-" + std::to_string(::getpid()) + "-" + std::to_string(round);
+    DaemonProcess first(instance);
+    DaemonProcess second(instance);
+    ASSERT_TRUE(first.launch() && second.launch());
+    const bool first_serves = first.ready();
+    ASSERT_NE(first_serves, second.ready()) << first.log() << second.log();
+    DaemonProcess& serves = first_serves ? first : second;
+    const DaemonProcess& refused = first_serves ? second : first;
+    EXPECT_NE(refused.log().find("pid " + std::to_string(serves.pid()) + ", runtime directory "), std::string::npos)
+        << refused.log();
+    EXPECT_EQ(serves.shm_files().size(), 1U);
+    EXPECT_FALSE(RawControl(serves.socket()).request("ping").failed());
+    EXPECT_EQ(serves.stop(SIGTERM), 0);
+  }
+}
+
+// Two containers may share /dev/shm and not see each other's processes.
+TEST(Daemon, ASecondOneInAnotherPidNamespaceIsRefused) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  const TemporaryDirectory other;
+  std::string output;
+  const int status = run_to_end({"--instance", daemon.instance(), "--runtime-dir", other.file("run")}, output,
+                                {"unshare", ::geteuid() == 0 ? "-pf" : "-rpf"});
+  if (output.find("unshare: ") != std::string::npos) GTEST_SKIP() << "not_run: no pid namespace here: " << output;
+  EXPECT_EQ(status, 1);
+  EXPECT_NE(output.find("in another pid namespace, runtime directory " + daemon.directory().file("run")),
+            std::string::npos)
+      << output;
 }
 
 TEST(Daemon, ChecksItsConfiguration) {
@@ -366,7 +431,7 @@ TEST(Daemon, AFullSharedMemoryIsToldAndLeavesNothing) {
     GTEST_SKIP() << "no mount namespace here: status " << status << ", " << output;
   ASSERT_EQ(status, 1) << output;
   EXPECT_NE(output.find("16384 bytes"), std::string::npos) << output;
-  EXPECT_NE(output.find("8192 are free"), std::string::npos) << output;
+  EXPECT_NE(output.find("4096 are free"), std::string::npos) << output;
   EXPECT_EQ(output.find("Success"), std::string::npos) << output;
   EXPECT_TRUE(std::filesystem::is_empty(daemon.directory().file("run")));
   // What an earlier broker left is its successor's, and stays.

@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/instance_lock.hpp"
 #include "daemon/segments.hpp"
 
 namespace holdfast::daemon {
@@ -123,6 +125,30 @@ TEST_F(Sweep, OtherInstancesAreNotTouched) {
   EXPECT_EQ(sweep(instance_ + "x", {}).removed, 0U);
   EXPECT_EQ(sweep(instance_.substr(0, instance_.size() - 1), {}).removed, 0U);
   EXPECT_TRUE(there(mine));
+}
+
+// Two users may have an instance of the same name each.
+TEST_F(Sweep, FilesOfOtherUsersAreNotTouched) {
+  if (::geteuid() != 0) GTEST_SKIP() << "not_run: needs root, to make a file of another user";
+  const std::string theirs = make("session", 1);
+  ASSERT_EQ(::lchown(("/dev/shm/" + theirs).c_str(), 12'345, 12'345), 0);
+  // Opening it to look would wait for somebody who writes.
+  const std::string fifo = "holdfast." + instance_ + ".session.fifo";
+  ASSERT_EQ(::mkfifo(("/dev/shm/" + fifo).c_str(), 0666), 0);
+  names_.push_back(fifo);
+  ASSERT_EQ(::lchown(("/dev/shm/" + fifo).c_str(), 12'345, 12'345), 0);
+  const Swept swept = sweep(instance_, {});
+  EXPECT_EQ(swept.removed, 0U);
+  EXPECT_TRUE(swept.left.empty());
+  for (const std::string& name : names_) EXPECT_EQ(::access(("/dev/shm/" + name).c_str(), F_OK), 0);
+}
+
+TEST_F(Sweep, TheLockIsNotTouched) {
+  InstanceLock lock;
+  std::string in_the_way;
+  ASSERT_EQ(lock.take_shared(instance_, "/one", in_the_way), "");
+  EXPECT_EQ(sweep(instance_, {}).removed, 0U);
+  EXPECT_TRUE(there(shared_lock_name(instance_)));
 }
 
 TEST_F(Sweep, ALockEndsWithItsProcess) {

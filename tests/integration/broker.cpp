@@ -100,7 +100,7 @@ PrivateBroker::~PrivateBroker() {
     if (!running()) start();  // it sweeps what is left
     const int status = stop();
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "holdfastd ended with wait status " << status;
-    const auto left = shm_files();
+    const auto left = all_files_of_instance(instance_);
     EXPECT_TRUE(left.empty()) << left.size() << " files left in /dev/shm, such as " << left.front();
     for (const std::string& file : left) std::filesystem::remove("/dev/shm/" + file);
   } catch (const std::exception& error) {

@@ -12,12 +12,19 @@
 
 namespace holdfast::integration {
 
-// Their names, without the directory.
-inline std::vector<std::string> files_of_instance(const std::string& instance) {
+// Their names, without the directory: the segments, and the lock of a broker that runs or was killed.
+inline std::vector<std::string> all_files_of_instance(const std::string& instance) {
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
     if (entry.path().filename().string().starts_with("holdfast." + instance + "."))
       names.push_back(entry.path().filename().string());
+  return names;
+}
+
+// The segments alone.
+inline std::vector<std::string> files_of_instance(const std::string& instance) {
+  std::vector<std::string> names = all_files_of_instance(instance);
+  std::erase_if(names, [&](const std::string& name) { return name.starts_with("holdfast." + instance + ".lock."); });
   return names;
 }
 

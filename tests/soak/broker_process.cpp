@@ -43,7 +43,8 @@ BrokerProcess::~BrokerProcess() {
     if (!child_->ended(seconds(10))) child_->kill();
   }
   std::error_code ignored;
-  for (const std::string& file : shm_files()) std::filesystem::remove("/dev/shm/" + file, ignored);
+  for (const std::string& file : integration::all_files_of_instance(instance_))
+    std::filesystem::remove("/dev/shm/" + file, ignored);
   std::filesystem::remove_all(directory_, ignored);
 }
 
