@@ -93,7 +93,10 @@ std::string boot_id() {
 // Binds values in order and runs a prepared statement.
 class Registry::Statement {
  public:
-  Statement(Registry& registry, std::size_t index) : registry_(registry), statement_(registry.statements_[index]) {}
+  Statement(Registry& registry, std::size_t index)
+      : registry_(registry),
+        statement_(registry.statements_[index]),
+        ends_(index == kRollback) {}
 
   template <class T>
   Statement& operator<<(const T& value) {
@@ -104,19 +107,20 @@ class Registry::Statement {
     } else {
       result = sqlite3_bind_int64(statement_, ++at_, static_cast<sqlite3_int64>(value));
     }
-    if (result != SQLITE_OK) registry_.failed_ = true;
+    if (result != SQLITE_OK) registry_.note_failure();
     return *this;
   }
 
   Statement& blob(const void* data, std::size_t bytes) {
     if (sqlite3_bind_blob(statement_, ++at_, data, static_cast<int>(bytes), SQLITE_TRANSIENT) != SQLITE_OK)
-      registry_.failed_ = true;
+      registry_.note_failure();
     return *this;
   }
 
+  // After a failure the transaction may be over, and nothing is written outside of one.
   void run() {
-    const int result = sqlite3_step(statement_);
-    if (result != SQLITE_DONE && result != SQLITE_ROW) registry_.failed_ = true;
+    const int result = registry_.failed_ && !ends_ ? SQLITE_DONE : sqlite3_step(statement_);
+    if (result != SQLITE_DONE && result != SQLITE_ROW) registry_.note_failure();
     sqlite3_reset(statement_);
     sqlite3_clear_bindings(statement_);
   }
@@ -124,8 +128,19 @@ class Registry::Statement {
  private:
   Registry& registry_;
   sqlite3_stmt* statement_;
+  bool ends_;  // the transaction
   int at_ = 0;
 };
+
+// The first failure of a transaction is the one that is told.
+void Registry::note_failure() {
+  if (failed_) return;
+  failed_ = true;
+  failure_ = error("cannot write the registry");
+  const int code = sqlite3_errcode(database_) & 0xff;
+  // For others it still says what it was before.
+  system_error_ = code == SQLITE_IOERR || code == SQLITE_CANTOPEN ? sqlite3_system_errno(database_) : 0;
+}
 
 Registry::~Registry() { close(); }
 
@@ -473,10 +488,9 @@ std::string Registry::commit() {
     ++commits_;
     return "";
   }
-  std::string why = error("cannot write the registry");
   Statement(*this, kRollback).run();
   failed_ = false;
-  return why;
+  return failure_;
 }
 
 }  // namespace holdfast::daemon

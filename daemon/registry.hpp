@@ -63,6 +63,8 @@ class Registry {
   void erase_reader(broker::HandleId handle, broker::LaneId lane);
   // Ends the transaction that put() and erase() began. Returns what went wrong, or "".
   std::string commit();
+  // What the system said when the last commit failed: errno, or 0 where the database knows none.
+  int system_error() const { return system_error_; }
   std::uint64_t commits() const { return commits_; }
 
  private:
@@ -77,6 +79,7 @@ class Registry {
   bool execute(const char* sql);
   std::string error(const char* what) const;
   std::int64_t number(const char* sql);
+  void note_failure();
   void begin();
   void write(std::function<void()> change);
   void put_now(const broker::Row& row, const std::string& segment_name);
@@ -86,6 +89,8 @@ class Registry {
   std::vector<sqlite3_stmt*> statements_;  // by the index in kStatements
   bool in_transaction_ = false;
   bool failed_ = false;
+  std::string failure_;
+  int system_error_ = 0;
   std::vector<std::function<void()>> uncommitted_;
   std::uint64_t commits_ = 0;
   std::uint64_t epoch_ = 0;

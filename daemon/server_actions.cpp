@@ -99,9 +99,11 @@ void Server::run(broker::Reply& reply) {
   outgoing.handle = reply.handle;
   outgoing.undo = reply.session != 0;
   // The next broker would not know of it, and others could use what it holds.
-  if (const std::string why = commit_rows(); !why.empty())
-    return lose(reply, control::error_line(reply.id, control::Failure::kSystem, "the broker " + why,
-                                           {{"call", "sqlite3_step"}, {"errno", ENOSPC}}));
+  if (const std::string why = commit_rows(); !why.empty()) {
+    nlohmann::json numbers{{"call", "sqlite3_step"}};
+    if (const int error = registry_.system_error(); error != 0) numbers["errno"] = error;
+    return lose(reply, control::error_line(reply.id, control::Failure::kSystem, "the broker " + why, numbers));
+  }
   broker::check(reply.descriptors.size() <= kDescriptorsPerReplyMax, "a reply has at most 64 descriptors");
   for (const broker::DescriptorRequest& request : reply.descriptors) {
     Descriptor descriptor = segments_.open(request);
