@@ -22,6 +22,12 @@ std::optional<Refusal> State::add_block(Operation& operation, Lane& lane) {
 std::optional<Refusal> State::reserve_reader(Operation& operation, HandleId handle, Lane& lane, bool fresh) {
   Subscriber& subscriber = tables_.subscribers.at(handle);
   Session& session = tables_.sessions.at(subscriber.facts.session);
+  // No publisher that maps them only now could see its cursor and its pins, and would wait for what never comes back.
+  if (tables_.lost.contains(session.facts.records))
+    return Refusal(control::Failure::kNotFound,
+                   "the memory of session " + std::to_string(session.facts.id) +
+                       " was lost when the broker was restarted: it keeps the lanes that it reads and gets no new one; "
+                       "open a new client");
   const std::uint64_t bytes = shm::record_bytes(tables_.topics.at(lane.facts.topic).facts.options.chunks_max);
   const auto record = session.records.allocate(bytes);
   if (!record)

@@ -56,7 +56,7 @@ void State::resume_begin(Call call, Params& params) {
     return refuse(call, Refusal(control::Failure::kNotFound,
                                 "session " + std::to_string(id) +
                                     " is not known here, or its token is another one: it has ended, or the broker "
-                                    "began anew; open a new client"));
+                                    "began anew"));
   const SessionFacts& facts = session->second.facts;
   if (facts.uid != connection.peer.uid)
     return refuse(call, Refusal(control::Failure::kDenied,
@@ -108,8 +108,7 @@ void State::resume_end(Call call, Params& params) {
   const std::set<HandleId> held = std::exchange(connection.resumed, {});
   const auto at = tables_.sessions.find(id);
   if (at == tables_.sessions.end())
-    return refuse(call, Refusal(control::Failure::kNotFound,
-                                "session " + std::to_string(id) + " has ended meanwhile; open a new client"));
+    return refuse(call, Refusal(control::Failure::kNotFound, "session " + std::to_string(id) + " has ended meanwhile"));
   Session& session = at->second;
   // The newest connection counts: the client has given the other one up.
   if (session.connection != 0) {

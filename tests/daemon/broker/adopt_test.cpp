@@ -275,6 +275,28 @@ TEST(Adopt, TheWorldAsItWas) {
   EXPECT_EQ(next.count<StoreEntry>(), 0U) << "what is right is not written";
 }
 
+// Its cursors and pins are seen by who has them mapped, and by nobody else: what it reads stays as it is, and no later
+// publisher has to wait for it.
+TEST(Adopt, SessionWhoseRecordsAreLostKeepsItsPlacesAndGetsNoNewLane) {
+  BrokerSetup setup;
+  setup.uid = 1000;
+  FakeShell shell(setup);
+  const ConnectionId writer = shell.client(1000);
+  const ConnectionId reader = shell.client(1000);
+  const LaneId lane = shell.lane_of(shell.publish(writer, "t"));
+  const HandleId subscriber = shell.subscribe(reader, "t", "lossless");
+  const SessionId session = shell.session_of(reader);
+  FakeShell next(shell, {}, {shell.tables().sessions.at(session).facts.records});
+  next.adopt();
+  EXPECT_TRUE(next.lane(lane).readers.contains(subscriber)) << "its views are held";
+  const ConnectionId later = next.client(1000);
+  const LaneId fresh = next.lane_of(next.publish(later, "t"));
+  EXPECT_TRUE(next.lane(fresh).readers.empty());
+  EXPECT_EQ(next.roster_entry(next.lane(fresh).blocks.front(), 0), 0u);
+  next.end(session);
+  EXPECT_TRUE(next.lane(lane).readers.empty()) << "with its process";
+}
+
 // As a campaign: HOLDFAST_COUNT rows, from HOLDFAST_SEED on.
 TEST(Adopt, MutatedRowsAreRefusedOrHoldTogether) {
   const auto environment = [](const char* name, std::uint64_t otherwise) {
