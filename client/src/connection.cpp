@@ -21,6 +21,17 @@ namespace {
 
 constexpr std::size_t kHandlesPerRequest = 256;
 
+constexpr const char* kStartOne = ". Start holdfastd, or set HOLDFAST_SOCKET or HOLDFAST_INSTANCE";
+// Of a client that is being opened, and of one that was. What was asked for is not asked for again by itself.
+constexpr ControlSocket::Advice kWithoutSession{
+    ". Nothing was opened; open the client again",
+    ". Nothing was opened; open the client again, perhaps with a longer timeout",
+};
+constexpr ControlSocket::Advice kWithSession{
+    ". What is attached goes on without it, and this client comes back by itself; then call again",
+    ". What is attached goes on, and so does this client; call again, or open a client with a longer timeout",
+};
+
 // What a broker that has just started may answer, and will not for ever.
 bool passes(int code) {
   return code == HF_E_NO_BROKER || code == HF_E_BUSY || code == HF_E_NO_MEMORY || code == HF_E_QUOTA ||
@@ -31,7 +42,9 @@ bool passes(int code) {
 
 int Connection::connect(const std::vector<std::string>& paths, std::int64_t timeout_ns) {
   timeout_ns_ = timeout_ns;
-  if (const int result = socket_.connect(paths, timeout_ns); result != HF_OK) return result;
+  socket_.set_advice(kWithoutSession);
+  if (const int result = socket_.connect(paths, timeout_ns); result != HF_OK)
+    return fail(result, std::string(last_failure()) + kStartOne);
   // The process may change its directory; where the path would be too long, it had better not.
   std::error_code error;
   const std::string absolute = std::filesystem::absolute(socket_.path(), error).string();
@@ -42,6 +55,7 @@ int Connection::connect(const std::vector<std::string>& paths, std::int64_t time
 void Connection::begin_session(std::uint32_t session, std::string token) {
   session_ = session;
   token_ = std::move(token);
+  socket_.set_advice(kWithSession);
 }
 
 // ---- requests -----------------------------------------------------------------------------------------------------
@@ -53,16 +67,15 @@ int Connection::request(const char* method, const nlohmann::json& params, Reply&
   return result;
 }
 
-int Connection::take_late() {
-  const int result = up() ? socket_.take_late() : HF_OK;
+int Connection::take_late(const Deadline& deadline) {
+  const int result = up() ? socket_.take_late(deadline) : HF_OK;
   notice();
   return result;
 }
 
 void Connection::notice() {
   if (socket_.fd() >= 0 || !up()) return;
-  away_ = "lost the broker at " + socket_.path() +
-          ": it closed the connection. What is attached goes on without it, and this client comes back to it by itself";
+  away_ = "lost the broker at " + socket_.path() + ": it closed the connection" + kWithSession.lost;
   find_again_ns_ = 0;
   wait_again_ns_ = 0;
   back_off_.reset();
@@ -138,7 +151,7 @@ int Connection::find_broker(std::int64_t wait_ns) {
     if (result != HF_OK) why = last_failure();
   }
   if (result != HF_OK) {
-    away_ = why + ". What is attached goes on without it, and this client comes back by itself when one answers there";
+    away_ = why + kWithSession.lost;
     return fail(result, away_);
   }
   state_.store(State::kResuming, std::memory_order_relaxed);
@@ -171,8 +184,8 @@ int Connection::resume(std::int64_t wait_ns) {
       (void)socket_.take_late(deadline);
     }
     if (!answer_) {
-      away_ = "the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) +
-              " yet. What is attached goes on; try again";
+      away_ = "the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) + " yet" +
+              kWithSession.lost;
       return fail(HF_E_NO_BROKER, away_);
     }
     Reply answer = std::move(*answer_);
@@ -189,7 +202,7 @@ int Connection::answered(Reply& answer) {
     if (!passes(answer.code)) return refuse(answer.code, answer.sentence);
     state_.store(State::kAway, std::memory_order_relaxed);
     away_ = "the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) + ": " +
-            (answer.sentence.empty() ? "it closed the connection" : answer.sentence);
+            (answer.sentence.empty() ? std::string("it closed the connection") + kWithSession.lost : answer.sentence);
     return fail(answer.code, away_);
   }
   wait_again_ns_ = 0;

@@ -50,7 +50,8 @@ class Connection {
   // One request, as ControlSocket's. If up() afterwards is false, the connection broke; see broken_by_broker().
   [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
                             LateReply late);
-  [[nodiscard]] int take_late();
+  // As ControlSocket's.
+  [[nodiscard]] int take_late(const Deadline& deadline = Deadline(0));
   bool awaits_reply() const { return socket_.awaits_reply(); }
   std::int64_t owed_until_ns() const { return socket_.owed_until_ns(); }
   bool broken_by_broker() const { return socket_.left_by_broker(); }

@@ -125,8 +125,7 @@ int ControlSocket::connect(const std::vector<std::string>& paths, std::int64_t t
     if (result == HF_E_DENIED) code = HF_E_DENIED;
     tried += (tried.empty() ? "" : ", ") + path + " (" + why + ")";
   }
-  return fail(code,
-              "no broker answers; tried " + tried + ". Start holdfastd, or set HOLDFAST_SOCKET or HOLDFAST_INSTANCE");
+  return fail(code, "no broker answers; tried " + tried);
 }
 
 int ControlSocket::request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
@@ -166,10 +165,9 @@ int ControlSocket::request(const char* method, const nlohmann::json& params, Rep
 }
 
 int ControlSocket::give_up(const char* method, std::int64_t timeout_ns) {
-  return fail(HF_TIMEOUT, "the broker at " + path_ + " has not answered " + method + " within " +
-                              std::to_string(timeout_ns / 1'000'000) +
-                              " ms. What is attached goes on, and so does this client; try again, or open a client "
-                              "with a longer timeout");
+  const std::int64_t ms = (timeout_ns + 999'999) / 1'000'000;
+  return fail(HF_TIMEOUT, "the broker at " + path_ + " has not answered " + method +
+                              (ms > 0 ? " within " + std::to_string(ms) + " ms" : " yet") + advice_.late);
 }
 
 std::int64_t ControlSocket::owed_until_ns() const {
@@ -310,8 +308,7 @@ int ControlSocket::hung_up(const std::string& why) {
 
 int ControlSocket::lost(const std::string& why) {
   close();
-  return fail(HF_E_NO_BROKER, "lost the broker at " + path_ + ": " + why +
-                                  ". What is attached goes on without it, and this client comes back to it by itself");
+  return fail(HF_E_NO_BROKER, "lost the broker at " + path_ + ": " + why + advice_.lost);
 }
 
 }  // namespace holdfast::client

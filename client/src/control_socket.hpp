@@ -47,8 +47,8 @@ class ControlSocket {
   ControlSocket& operator=(const ControlSocket&) = delete;
   ~ControlSocket();
 
-  // Connects to the first of `paths` that answers. Failure: HF_E_NO_BROKER, naming every path and why. `timeout_ns` is
-  // that of requests; each path gets as much to take the connection, or `connect_ns` where that is given.
+  // Connects to the first of `paths` that answers. Failure: HF_E_NO_BROKER, naming every path and why, and leaving it to
+  // the caller what to do. `timeout_ns` is that of requests; each path gets as much to take the connection, or `connect_ns` where that is given.
   [[nodiscard]] int connect(const std::vector<std::string>& paths, std::int64_t timeout_ns,
                             std::int64_t connect_ns = -1);
 
@@ -68,6 +68,13 @@ class ControlSocket {
   // Until when the oldest of them was to come, had its request been given the time that connect() was told: monotonic_ns().
   // No reply is owed: the end of time.
   std::int64_t owed_until_ns() const;
+
+  // What follows in the sentence when the broker was lost, or does not answer: what becomes of it all, and what to do.
+  struct Advice {
+    const char* lost = "";
+    const char* late = "";
+  };
+  void set_advice(const Advice& advice) { advice_ = advice; }
 
   // Has the broker ended the connection? No fault of this process, then, nor an answer that makes no sense.
   bool left_by_broker() const { return left_by_broker_; }
@@ -109,6 +116,7 @@ class ControlSocket {
   std::uint64_t next_id_ = 1;
   std::int64_t timeout_ns_ = 0;
   bool left_by_broker_ = false;
+  Advice advice_;
 };
 
 // Where to look for the broker of `instance`, in order. `socket`: the caller's choice, may be empty.

@@ -21,6 +21,10 @@ namespace {
 constexpr std::uint64_t kBytesMaxDefault = std::uint64_t{8} << 30;
 constexpr std::uint64_t kGrowFirst = std::uint64_t{256} << 10;  // a fresh lane of small chunks gets this much
 constexpr std::uint64_t kGrowMost = std::uint64_t{16} << 20;    // and grows by halves up to this much at a time
+// What a caller who does not wait gives the broker to let a lane grow: so long, and the time that the memory takes. It is
+// a round trip of a tenth of a millisecond where the broker runs. One that does not costs this once, until it answers.
+constexpr std::int64_t kGrowNs = 50'000'000;
+constexpr std::int64_t kGrowNsPerByte = 2;
 constexpr std::int64_t kRoomWaitNs = 100'000'000;  // row 14: a reader that is stopped half-way rings nobody
 constexpr std::uint64_t kNothingTaken = 0;  // the cursor of a reader that we cannot see
 
@@ -323,10 +327,10 @@ bool hf_publisher::allocate_here(std::uint64_t bytes, std::uint32_t& chunk) {
   return pool_.take(bytes, chunk) || pool_.recarve(bytes, chunk);
 }
 
-int hf_publisher::allocate(std::uint64_t bytes, std::uint32_t& chunk) {
+int hf_publisher::allocate(std::uint64_t bytes, std::int64_t timeout_ns, std::uint32_t& chunk) {
   if (allocate_here(bytes, chunk)) return HF_OK;
   // With every chunk in use, more memory would serve nobody.
-  const int grown = pool_.out_of_chunks() ? HF_OK : grow(bytes, 0);
+  const int grown = pool_.out_of_chunks() ? HF_OK : grow(bytes, Patience{0, timeout_ns});
   if (grown == HF_OK && pool_.recarve(bytes, chunk)) return HF_OK;
   // No more memory: samples kept for late joiners go first, then the newest one, too.
   const std::string sentence = last_failure();
@@ -345,7 +349,7 @@ int hf_publisher::allocate(std::uint64_t bytes, std::uint32_t& chunk) {
 int hf_publisher::allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns, std::uint32_t& chunk) {
   const Deadline deadline(timeout_ns);
   while (true) {
-    const int result = allocate(bytes, chunk);
+    const int result = allocate(bytes, timeout_ns == 0 ? 0 : deadline.left_ns(), chunk);
     if (result == HF_OK) return HF_OK;
     const bool short_of_memory = result == HF_E_EXHAUSTED || result == HF_E_QUOTA || result == HF_E_NO_MEMORY ||
                                  result == HF_E_NO_BROKER || session_->lost();  // which is needed to grow
@@ -354,7 +358,7 @@ int hf_publisher::allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns,
     if (!short_of_memory || !comes_back) {
       if (result != HF_E_NO_BROKER || deadline.expired()) return result;
       // Only the broker can help.
-      if (const int grown = grow(bytes, timeout_ns < 0 ? -1 : deadline.left_ns()); grown != HF_OK) return grown;
+      if (const int grown = grow(bytes, Patience{deadline.left_ns(), -1}); grown != HF_OK) return grown;
       continue;
     }
     turn_stalled();
@@ -366,9 +370,8 @@ int hf_publisher::allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns,
   }
 }
 
-// Asks for memory for a chunk of `bytes`: generously, then exactly. Waits for a broker that is away for at most `away_ns`
-// (negative: as long as a request may take).
-int hf_publisher::grow(std::uint64_t bytes, std::int64_t away_ns) {
+// Asks for memory for a chunk of `bytes`: generously, then exactly.
+int hf_publisher::grow(std::uint64_t bytes, const Patience& patience) {
   const std::uint64_t exact = shm::round_up(std::max<std::uint64_t>(bytes, 1), shm::kPage);
   const std::uint64_t left = bytes_max_ > lane_bytes_ ? (bytes_max_ - lane_bytes_) / shm::kPage * shm::kPage : 0;
   if (exact > left)
@@ -381,16 +384,22 @@ int hf_publisher::grow(std::uint64_t bytes, std::int64_t away_ns) {
   std::uint64_t want = std::max(
       {cls, std::min(kGrowFirst, ChunkPool::class_bytes(bytes) * shm::kChunksDefault), std::min(has / 2, kGrowMost)});
   want = std::min(shm::round_up(want, shm::kPage), left);
-  const int result = grow_by(want, away_ns);
+  const int result = grow_by(want, patience);
   if (result == HF_OK || want == exact || (result != HF_E_QUOTA && result != HF_E_NO_MEMORY)) return result;
-  return grow_by(exact, away_ns);
+  return grow_by(exact, patience);
 }
 
-// With the size that we know, so that a request that is repeated, or was given up, does not grow the lane twice.
-int hf_publisher::grow_by(std::uint64_t bytes, std::int64_t away_ns) {
+// With the size that we know, so that a request that is repeated, or was given up, does not grow the lane twice: what has
+// been added meanwhile is the answer to the next one.
+int hf_publisher::grow_by(std::uint64_t bytes, const Patience& patience) {
   Reply reply;
   const nlohmann::json params{{"handle", handle_->id}, {"bytes", bytes}, {"size", lane_bytes_}};
-  const int result = session_->request("lane.grow", params, reply, away_ns);
+  const std::int64_t work_ns = kGrowNs + static_cast<std::int64_t>(bytes) * kGrowNsPerByte;
+  const int result = patience.away_ns != 0
+                         ? session_->request("lane.grow", params, reply, patience.away_ns)
+                         : session_->request_within("lane.grow", params, reply,
+                                                    patience.answer_ns < 0 ? -1 : std::max(patience.answer_ns, work_ns),
+                                                    patience.answer_ns == 0);
   if (result != HF_OK) return result;
   const std::uint64_t size = number(reply.result, "size");
   if (size < lane_bytes_ + bytes || size > lane_.reserve_bytes())

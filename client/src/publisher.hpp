@@ -78,11 +78,17 @@ struct hf_publisher {
 
   // Memory.
   void lend(std::uint32_t chunk, std::uint64_t bytes, hf_loan& loan);
-  int allocate(std::uint64_t bytes, std::uint32_t& chunk);
+  // How long to wait for a broker that is away, and for the answer of one that is there: 0 no time, negative as long as a
+  // request may take.
+  struct Patience {
+    std::int64_t away_ns;
+    std::int64_t answer_ns;
+  };
+  int allocate(std::uint64_t bytes, std::int64_t timeout_ns, std::uint32_t& chunk);
   bool allocate_here(std::uint64_t bytes, std::uint32_t& chunk);
   bool reclaim(std::uint64_t keep);
-  int grow(std::uint64_t bytes, std::int64_t away_ns);
-  int grow_by(std::uint64_t bytes, std::int64_t away_ns);
+  int grow(std::uint64_t bytes, const Patience& patience);
+  int grow_by(std::uint64_t bytes, const Patience& patience);
   int allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns, std::uint32_t& chunk);
 
   // Waiting for readers.

@@ -30,8 +30,10 @@ constexpr std::size_t kPeersPerRequest = 16;
 // What a publish gives the broker to say which eventfd it has to ring: it answers in a tenth of a millisecond where it
 // has a CPU. Who sleeps in an event loop looks by itself after a second.
 constexpr std::int64_t kRingWaitNs = 5'000'000;
-// What a session that ends gives a broker that was away to take its goodbye.
+// What a session that ends gives a broker that was away to take its goodbye; and any other goodbye one that does not answer.
 constexpr std::int64_t kLastLookNs = 1'000'000'000;
+// The same where a view is released or a sample taken.
+constexpr std::int64_t kTellNs = 50'000'000;
 
 // The sessions of this process. A process must not open the session segment of another of its own sessions a second
 // time: closing that descriptor would drop the fcntl lock that says that the session lives.
@@ -80,13 +82,19 @@ int map_listed(const nlohmann::json& fds, std::vector<Descriptor>& descriptors, 
 }  // namespace
 
 int Session::open(const hf_client_options& options, std::shared_ptr<Session>& session) {
-  auto opened = std::make_shared<Session>();
   const std::string instance = env_or(options.instance, "HOLDFAST_INSTANCE", "default");
-  const std::int64_t timeout_ns = options.timeout_ns > 0 ? options.timeout_ns : kRequestTimeoutNs;
   const auto paths = socket_paths(options.socket != nullptr ? options.socket : "", instance);
-  opened->timeout_ns_ = timeout_ns;
-  if (const int result = opened->connection_.connect(paths, timeout_ns); result != HF_OK) return result;
-  if (const int result = opened->say_hello(options); result != HF_OK) return result;
+  const std::int64_t timeout_ns = options.timeout_ns > 0 ? options.timeout_ns : kRequestTimeoutNs;
+  const Deadline deadline(timeout_ns);
+  std::shared_ptr<Session> opened;
+  while (true) {
+    opened = std::make_shared<Session>();
+    opened->timeout_ns_ = timeout_ns;
+    const int result = opened->begin(options, paths);
+    if (result == HF_OK) break;
+    // The next broker has ended it before it knew that somebody is here.
+    if (!opened->lost() || deadline.expired()) return result;
+  }
   {
     const std::lock_guard lock(fork_mutex());
     std::erase_if(g_own_sessions, [](const auto& entry) { return entry.second.expired(); });
@@ -94,6 +102,12 @@ int Session::open(const hf_client_options& options, std::shared_ptr<Session>& se
   }
   session = std::move(opened);
   return HF_OK;
+}
+
+int Session::begin(const hf_client_options& options, const std::vector<std::string>& paths) {
+  if (const int result = connection_.connect(paths, timeout_ns_); result != HF_OK) return result;
+  if (const int result = say_hello(options); result != HF_OK) return result;
+  return confirm();
 }
 
 int Session::say_hello(const hf_client_options& options) {
@@ -106,12 +120,27 @@ int Session::say_hello(const hf_client_options& options) {
       {"exe", executable()},
       {"membarrier", membarrier},
   };
-  if (const int result = connection_.request("hello", params, reply, timeout_ns_, nullptr); result != HF_OK)
-    return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
+  const int result = connection_.request("hello", params, reply, timeout_ns_, nullptr);
+  if (result == HF_TIMEOUT) {
+    // It may be answered yet, and nobody will be there: what it has begun would live as long as this process.
+    const KeptSentence kept;
+    Reply none;
+    (void)connection_.request("bye", nlohmann::json::object(), none, 0, nullptr);
+  }
+  if (result != HF_OK) return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
   id_ = static_cast<std::uint32_t>(number(reply.result, "session"));
   connection_.begin_session(id_, text(reply.result, "token"));
   full_fences_ = !membarrier || flag(reply.result, "full_fences");
   return map_own(reply.result, reply.fds);
+}
+
+// A broker that died after its reply left a session that nobody held until we locked it, and the next one may have looked
+// before that. One that is there still is followed by one that looks later.
+int Session::confirm() {
+  connection_.look();
+  if (connection_.up()) return HF_OK;
+  Reply reply;
+  return request("ping", nlohmann::json::object(), reply);
 }
 
 int Session::map_own(const nlohmann::json& result, std::vector<Descriptor>& fds) {
@@ -152,7 +181,8 @@ Session::~Session() {
     connection_.look();
     Reply reply;
     if (connection_.bring_up(std::min(timeout_ns_, kLastLookNs), true) == HF_OK)
-      (void)connection_.request("bye", nlohmann::json::object(), reply, timeout_ns_, nullptr);
+      (void)connection_.request("bye", nlohmann::json::object(), reply,
+                                connection_.awaits_reply() ? kRingWaitNs : std::min(timeout_ns_, kLastLookNs), nullptr);
   }
   if (lock_) forget_in_child(lock_.get());
 }
@@ -192,12 +222,32 @@ int Session::request(const char* method, const nlohmann::json& params, Reply& re
   return ask(lock, method, params, reply, away_ns);
 }
 
+int Session::request_within(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t answer_ns,
+                            bool look) {
+  const std::int64_t most_ns = answer_ns < 0 ? timeout_ns_ : std::min(answer_ns, timeout_ns_);
+  const Deadline deadline(most_ns);
+  std::unique_lock lock(control_, std::defer_lock);
+  if (look ? !lock_control_soon(lock) : !lock.try_lock_for(std::chrono::nanoseconds(most_ns)))
+    return fail(HF_E_NO_BROKER, "another thread waits for the broker, which does not answer. Try again");
+  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  {
+    // What is owed comes first.
+    const KeptSentence kept;
+    (void)connection_.take_late(look ? Deadline(0) : deadline);
+  }
+  if (connection_.awaits_reply())
+    return fail(HF_E_NO_BROKER,
+                std::string("the broker owes earlier answers, so it was not asked for ") + method + ". Try again");
+  return ask(lock, method, params, reply, 0, deadline.left_ns());
+}
+
 // Requires: `lock` of control_, held; let go of while nobody listens.
 int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params,
-                 Reply& reply, std::int64_t away_ns) {
+                 Reply& reply, std::int64_t away_ns, std::int64_t answer_ns) {
   if (away_ns < 0 || away_ns > timeout_ns_) away_ns = timeout_ns_;
+  if (answer_ns < 0 || answer_ns > timeout_ns_) answer_ns = timeout_ns_;
   const bool soon = away_ns == 0;
-  const Deadline whole(timeout_ns_);
+  const Deadline whole(answer_ns);
   const Deadline away(away_ns);
   BackOff back_off;
   for (bool at_once = true;; lock.lock()) {
@@ -224,6 +274,7 @@ int Session::ask_once(const char* method, const nlohmann::json& params, Reply& r
   {
     const KeptSentence kept;
     (void)connection_.take_late();
+    take_words();
     connection_.send_errands();
   }
   // Nobody knows of a handle that is opened late: whoever asked for it was told that the broker does not answer.
@@ -246,9 +297,10 @@ void Session::tell(const char* method, const nlohmann::json& params) {
 
 void Session::tell_surely(const char* method, const nlohmann::json& params) {
   const KeptSentence kept;
-  auto lock = lock_control();
+  std::unique_lock lock(control_, std::defer_lock);
+  if (!lock.try_lock_for(std::chrono::nanoseconds(kTellNs))) return leave_word(method, params, 0);
   Reply reply;
-  if (ask(lock, method, params, reply, 0) != HF_OK && broker_away()) connection_.add_errand(method, params);
+  if (ask(lock, method, params, reply, 0, kTellNs) != HF_OK && broker_away()) connection_.add_errand(method, params);
 }
 
 int Session::open_handle(const char* method, nlohmann::json params, Reply& reply, std::shared_ptr<HeldHandle>& held) {
@@ -264,9 +316,25 @@ int Session::open_handle(const char* method, nlohmann::json params, Reply& reply
 
 void Session::close_handle(std::uint64_t handle) {
   const KeptSentence kept;
-  auto lock = lock_control();
+  const nlohmann::json params{{"handle", handle}};
+  std::unique_lock lock(control_, std::defer_lock);
+  if (!lock.try_lock_for(std::chrono::nanoseconds(kLastLookNs))) return leave_word("close", params, handle);
   Reply reply;
-  if (connection_.let_go(handle)) (void)ask(lock, "close", {{"handle", handle}}, reply, 0);
+  if (connection_.let_go(handle)) (void)ask(lock, "close", params, reply, 0, kLastLookNs);
+}
+
+void Session::leave_word(const char* method, nlohmann::json params, std::uint64_t closed) {
+  const std::lock_guard lock(words_mutex_);
+  words_.push_back({method, std::move(params), closed});
+}
+
+// Requires: control_.
+void Session::take_words() {
+  const std::lock_guard lock(words_mutex_);
+  for (Word& word : words_)
+    if (word.closed == 0 || connection_.let_go(word.closed))
+      connection_.add_errand(word.method, std::move(word.params));
+  words_.clear();
 }
 
 void Session::look_for_broker() {

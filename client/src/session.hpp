@@ -13,7 +13,8 @@
 //       listens. Nothing that the data path does with a broker that is away or about to resume the session waits for it
 //       longer than a few milliseconds (kRingWaitNs), and not at all once the broker has owed an answer for longer.
 //   (2) peers_mutex_: the map of known peers. Held for a look, never over a request or a system call.
-//   (3) fork_mutex(): the sessions of this process (fork_guard.hpp).
+//   (3) words_mutex_: what waits to be told to the broker. Held for a look.
+//   (4) fork_mutex(): the sessions of this process (fork_guard.hpp).
 // Bells have no lock: which are leased is one atomic word, and a peer's eventfd, once known, does not change.
 #pragma once
 
@@ -96,6 +97,11 @@ class Session : public std::enable_shared_from_this<Session> {
   }
   // Waits no longer than `away_ns` for a broker that is away; negative: as long as a request may take.
   [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t away_ns);
+  // For a caller who does not wait for a broker that is away, and no longer than `answer_ns` (negative: as long as a
+  // request may take) for one that is there and does not answer. `look`: nor at all where others wait for it already, or
+  // it owes an earlier answer.
+  [[nodiscard]] int request_within(const char* method, const nlohmann::json& params, Reply& reply,
+                                   std::int64_t answer_ns, bool look);
   // For the data path. HF_E_NO_BROKER at once where the broker is away.
   [[nodiscard]] int request_soon(const char* method, const nlohmann::json& params, Reply& reply) {
     return request(method, params, reply, 0);
@@ -103,12 +109,13 @@ class Session : public std::enable_shared_from_this<Session> {
 
   // request_soon() where nobody can do anything about a failure: leaves the thread's sentence alone.
   void tell(const char* method, const nlohmann::json& params);
-  // The same for what must not be forgotten: what cannot be said now is said after the next resumption.
+  // The same for what must not be forgotten: what cannot be said now is said later. Waits for a moment only.
   void tell_surely(const char* method, const nlohmann::json& params);
 
   // A request that opens a handle: adds a key, under which a repeated one finds the first. Held until close_handle().
   [[nodiscard]] int open_handle(const char* method, nlohmann::json params, Reply& reply,
                                 std::shared_ptr<HeldHandle>& held);
+  // Waits a second at most, for a broker that does not answer or a thread that waits for it: it will hear of it then.
   void close_handle(std::uint64_t handle);
 
   // For the data path: if the broker has gone, looks whether one is there again, as BackOff says. Any failure is nobody's
@@ -148,14 +155,18 @@ class Session : public std::enable_shared_from_this<Session> {
   std::int64_t timeout_ns() const { return timeout_ns_; }
 
  private:
+  int begin(const hf_client_options& options, const std::vector<std::string>& paths);
   int say_hello(const hf_client_options& options);
+  int confirm();
   int map_own(const nlohmann::json& result, std::vector<Descriptor>& fds);
   std::unique_lock<std::timed_mutex> lock_control();
   bool lock_control_soon(std::unique_lock<std::timed_mutex>& lock);
   bool lock_for(std::int64_t away_ns, std::unique_lock<std::timed_mutex>& lock);
   int ask(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params, Reply& reply,
-          std::int64_t away_ns);
+          std::int64_t away_ns, std::int64_t answer_ns = -1);
   int ask_once(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns);
+  void leave_word(const char* method, nlohmann::json params, std::uint64_t closed);
+  void take_words();
   bool known_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
                    std::vector<std::uint32_t>& unknown);
   int fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<const std::uint32_t> sessions,
@@ -169,6 +180,15 @@ class Session : public std::enable_shared_from_this<Session> {
   Connection connection_;
   std::uint64_t last_key_ = 0;  // of a request that opens a handle
   std::atomic<std::int64_t> busy_since_ns_{0};  // when it was locked last. Read without it, as a hint: relaxed
+
+  // What could not be told because another thread waited for the broker. `closed`: the handle that this closes, or 0.
+  struct Word {
+    const char* method;
+    nlohmann::json params;
+    std::uint64_t closed;
+  };
+  std::mutex words_mutex_;  // protects the next one
+  std::vector<Word> words_;
 
   std::mutex peers_mutex_;  // protects the next one
   std::map<std::uint32_t, std::weak_ptr<Peer>> peers_;

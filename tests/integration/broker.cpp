@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 
 #include "tests/integration/instance_files.hpp"
+#include "tests/integration/own_shm.hpp"
+#include "tests/integration/pid_namespace.hpp"
 #include "tests/integration/process.hpp"
 
 namespace holdfast::integration {
@@ -35,7 +37,7 @@ std::string make_directory() {
 
 std::string fresh_instance() {
   static std::atomic<int> next{0};
-  return "it-" + std::to_string(::getpid()) + "-" + std::to_string(next++);
+  return "it-" + own_number() + "-" + std::to_string(next++);
 }
 
 Descriptor open_notify(const std::string& path) {
@@ -80,9 +82,10 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 
 }  // namespace
 
-PrivateBroker::PrivateBroker(const std::string& configuration)
+PrivateBroker::PrivateBroker(const std::string& configuration, bool own_pids)
     : directory_(make_directory()),
-      instance_(fresh_instance()) {
+      instance_(fresh_instance()),
+      own_pids_(own_pids) {
   if (!configuration.empty()) {
     configuration_ = directory_ + "/holdfast.toml";
     std::ofstream(configuration_) << configuration;
@@ -121,8 +124,9 @@ void PrivateBroker::start() {
   const auto raw_arguments = pointers(arguments);
   const auto raw_environment = pointers(environment);
   const Descriptor log(::open((directory_ + "/log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
-  const pid_t parent = ::getpid();
-  pid_ = ::fork();
+  const pid_t parent = own_pids_ ? 0 : ::getpid();
+  pid_ = own_pids_ ? fork_into_own_pids() : ::fork();
+  if (pid_ < 0 && own_pids_) throw NoNamespace();
   if (pid_ < 0) throw Broken("fork");
   if (pid_ == 0) become_broker(raw_arguments.data(), raw_environment.data(), log.get(), parent);
   pidfd_ = open_pidfd(pid_);

@@ -21,8 +21,9 @@ namespace holdfast::integration {
 
 class PrivateBroker {
  public:
-  // `configuration`: the text of a configuration file; empty: none.
-  explicit PrivateBroker(const std::string& configuration = {});
+  // `configuration`: the text of a configuration file; empty: none. `own_pids`: in a pid namespace of its own; throws
+  // NoNamespace where there is none to be had.
+  explicit PrivateBroker(const std::string& configuration = {}, bool own_pids = false);
   PrivateBroker(const PrivateBroker&) = delete;
   PrivateBroker& operator=(const PrivateBroker&) = delete;
   ~PrivateBroker();
@@ -62,6 +63,7 @@ class PrivateBroker {
   std::string directory_;
   std::string instance_;
   std::string configuration_;
+  bool own_pids_;
   pid_t pid_ = -1;
   Descriptor pidfd_;
 };

@@ -12,13 +12,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/integration/pid_namespace.hpp"
 #include "tests/integration/process.hpp"
 
 namespace holdfast::integration {
 
 namespace {
 
-constexpr const char* kInside = "HOLDFAST_TEST_OWN_SHM";
 constexpr int kNoNamespace = 77;
 
 void write_file(const char* path, const std::string& text) {
@@ -38,34 +38,52 @@ bool own_mounts() {
   return true;
 }
 
-[[noreturn]] void run_inside(const std::string& name, std::uint64_t bytes) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+bool own_shm(std::uint64_t bytes) {
   const std::string size = "mode=1777,size=" + std::to_string(bytes);
-  if (!own_mounts() || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-      ::mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, size.c_str()) != 0)
-    ::_exit(kNoNamespace);
-  ::setenv(kInside, "1", 1);
+  return own_mounts() && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         ::mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, size.c_str()) == 0;
+}
+
+[[noreturn]] void run_inside(const std::string& name, const std::string& number) {
+  ::setenv(kInside, number.c_str(), 1);
   ::unsetenv("GTEST_OUTPUT");
   const std::string filter = "--gtest_filter=" + name;
   ::execl("/proc/self/exe", "test", filter.c_str(), "--gtest_brief=1", static_cast<char*>(nullptr));
   ::_exit(127);
 }
 
-}  // namespace
-
-bool in_own_shm(std::uint64_t bytes) {
+// Runs the current test once more in a child that `begin` makes and `prepare` prepares.
+template <class Begin, class Prepare>
+bool inside(Begin&& begin, Prepare&& prepare, const char* otherwise) {
   if (std::getenv(kInside) != nullptr) return true;
   const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
   const std::string name = std::string(test->test_suite_name()) + "." + test->name();
-  const pid_t pid = ::fork();
-  if (pid == 0) run_inside(name, bytes);
-  const int status = wait_for_exit(open_pidfd(pid).get(), pid, 2 * kSoon);
+  const std::string number = own_number();
+  const pid_t pid = begin();
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!prepare()) ::_exit(kNoNamespace);
+    run_inside(name, number);
+  }
+  const int status = pid < 0 ? W_EXITCODE(kNoNamespace, 0) : wait_for_exit(open_pidfd(pid).get(), pid, 2 * kSoon);
   [&] {
-    if (WIFEXITED(status) && WEXITSTATUS(status) == kNoNamespace)
-      GTEST_SKIP() << "not_run: this machine gives no mount namespace, so /dev/shm cannot be filled safely";
+    if (WIFEXITED(status) && WEXITSTATUS(status) == kNoNamespace) GTEST_SKIP() << otherwise;
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "inside it ended with wait status " << status;
   }();
   return false;
+}
+
+}  // namespace
+
+bool in_own_shm(std::uint64_t bytes) {
+  return inside([] { return ::fork(); }, [bytes] { return own_shm(bytes); },
+                "not_run: this machine gives no mount namespace, so /dev/shm cannot be filled safely");
+}
+
+bool in_own_pids() {
+  return inside(
+      fork_into_own_pids, [] { return next_pid_is(2); },
+      "not_run: this machine gives no pid namespace in which pids can be chosen");
 }
 
 }  // namespace holdfast::integration

@@ -16,6 +16,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "tests/integration/pid_namespace.hpp"
+
 namespace holdfast::integration {
 
 namespace {
@@ -86,7 +88,7 @@ bool run_role(int argc, char** argv, int& status) {
   return true;
 }
 
-Process::Process(const char* role, const Arguments& arguments) : role_(role) {
+Process::Process(const char* role, const Arguments& arguments, bool own_pids) : role_(role) {
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) throw Broken("socketpair");
   channel_ = Channel(pair[0]);
@@ -96,8 +98,9 @@ Process::Process(const char* role, const Arguments& arguments) : role_(role) {
   std::vector<char*> raw;
   for (std::string& argument : all) raw.push_back(argument.data());
   raw.push_back(nullptr);
-  const pid_t parent = ::getpid();
-  pid_ = ::fork();
+  const pid_t parent = own_pids ? 0 : ::getpid();
+  pid_ = own_pids ? fork_into_own_pids() : ::fork();
+  if (pid_ < 0 && own_pids) throw NoNamespace();
   if (pid_ < 0) throw Broken("fork");
   if (pid_ == 0) become(raw.data(), other.get(), parent);
   pidfd_ = open_pidfd(pid_);

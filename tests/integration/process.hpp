@@ -44,7 +44,8 @@ bool run_role(int argc, char** argv, int& status);
 
 class Process {
  public:
-  Process(const char* role, const Arguments& arguments);
+  // `own_pids`: in a pid namespace of its own, where it is pid 1; throws NoNamespace where there is none to be had.
+  Process(const char* role, const Arguments& arguments, bool own_pids = false);
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
   // Ends the conversation. A process that was not killed must then end with status 0: else the test fails.

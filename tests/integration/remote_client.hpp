@@ -30,7 +30,7 @@ struct Seen {
 
 class RemoteClient {
  public:
-  explicit RemoteClient(const PrivateBroker& broker, const char* name = "remote");
+  explicit RemoteClient(const PrivateBroker& broker, const char* name = "remote", bool own_pids = false);
 
   std::uint32_t session() const { return session_; }
   Process& process() { return process_; }

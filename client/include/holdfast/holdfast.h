@@ -154,7 +154,8 @@ static inline void* hf_loan_data(hf_loan* loan) { return loan->data != NULL ? lo
 /* Reserves a sample of `bytes` payload bytes (0 to 2^48 - 1) and room for `attribute_bytes` (0 to 65536) of encoded
  * attributes. The payload is aligned to 64 bytes, to 4096 from a page up; up to 32 bytes without attributes are inline.
  * Its content is what an earlier sample left there. Waits up to timeout_ns for memory that subscribers still use, and
- * for a broker that is away, where the lane has to grow (at most as long as a request may take).
+ * for a broker that is away, where the lane has to grow (at most as long as a request may take). With 0 a lane still grows
+ * where the broker answers as fast as it can; one that does not costs 50 ms once, and until it answers nothing more.
  * Failures: HF_E_EXHAUSTED, HF_E_QUOTA, HF_E_NO_MEMORY, HF_E_TOO_LARGE, HF_E_NO_BROKER; condition HF_TIMEOUT. */
 HF_API int hf_publisher_loan(hf_publisher* publisher, uint64_t bytes, uint32_t attribute_bytes, int64_t timeout_ns,
                              hf_loan* loan);

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT
+//
+// A broker that is there and does not answer, or dies between an answer and what the client does with it: who does not
+// want to wait does not, and no session of nobody is left.
+#include <atomic>
+#include <future>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+
+#include "tests/integration/broker.hpp"
+#include "tests/integration/payload.hpp"
+#include "tests/integration/process_state.hpp"
+#include "tests/integration/relay.hpp"
+#include "tests/integration/remote_client.hpp"
+
+namespace holdfast::integration {
+namespace {
+
+constexpr std::uint64_t kMiB = 1 << 20;
+constexpr nanoseconds kPatient = std::chrono::minutes(10);  // what no test may wait for
+
+bool names(const std::string& sentence, const char* what) { return sentence.find(what) != std::string::npos; }
+
+// ---- who does not wait --------------------------------------------------------------------------------------------
+
+TEST(StoppedBroker, LoanThatLooksDoesNotWaitAndItsMemoryIsThereAfterwards) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Publisher publisher = client.publisher_or_throw("look");
+  Subscriber subscriber = client.subscriber_or_throw("look");
+  broker.pause();
+  const auto begin = now();
+  for (int i = 0; i < 10'000; ++i) {
+    const auto loan = publisher.loan(20 * kMiB, 0, kLook);
+    ASSERT_FALSE(loan);
+    ASSERT_EQ(loan.error().code, HF_E_NO_BROKER);
+    EXPECT_TRUE(names(loan.error().sentence, "lane.grow")) << loan.error().sentence;
+    EXPECT_FALSE(names(loan.error().sentence, " 0 ms")) << loan.error().sentence;
+  }
+  EXPECT_LT(milliseconds_since(begin), 20'000) << "once it waits for a moment, and then no more";
+  // What needs no memory goes on.
+  for (std::uint32_t i = 0; i < 100; ++i) ASSERT_EQ(hf_publish(publisher.c(), "x", 1, 0), HF_OK);
+  broker.resume();
+  ASSERT_TRUE(eventually([&] { return bool(publisher.loan(20 * kMiB, 0, kLook)); }));
+  publish_sample(publisher, 20 * kMiB, 7, kSoon);
+  // Once only, though it was asked more than once.
+  EXPECT_LT(broker.topic("look").at("lanes")[0].at("bytes").get<std::uint64_t>(), 45 * kMiB);
+}
+
+TEST(StoppedBroker, LoanWaitsNoLongerThanItsCaller) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Publisher publisher = client.publisher_or_throw("bounded");
+  broker.pause();
+  const auto begin = now();
+  const auto waited = publisher.loan(20 * kMiB, 0, milliseconds(300));
+  EXPECT_FALSE(waited);
+  EXPECT_GE(milliseconds_since(begin), 300);
+  EXPECT_LT(milliseconds_since(begin), 10'000);
+  broker.resume();
+  // One who waits gets it.
+  publish_sample(publisher, 20 * kMiB, 7, kSoon);
+}
+
+// A thread that waits for a broker that is stopped, until it goes on.
+class Waiting {
+ public:
+  Waiting(const PrivateBroker& broker, Client& client)
+      : thread_([&client] { EXPECT_TRUE(client.ping()) << "as soon as the broker goes on"; }) {
+    // It waits once the kernel has its request, which the broker does not read.
+    const int connection = connection_to(broker.socket());
+    EXPECT_TRUE(eventually([&] {
+      int unread = 0;
+      return ::ioctl(connection, SIOCOUTQ, &unread) == 0 && unread > 0;
+    }));
+  }
+  ~Waiting() { thread_.join(); }
+
+ private:
+  std::thread thread_;
+};
+
+TEST(StoppedBroker, ThreadThatWaitsForItMakesNoOtherOneWait) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Publisher publisher = client.publisher_or_throw("beside");
+  std::optional<Publisher> closed(client.publisher_or_throw("beside/closed"));
+  broker.pause();
+  {
+    const Waiting waiting(broker, client);
+    const auto begin = now();
+    for (int i = 0; i < 100; ++i) EXPECT_FALSE(publisher.loan(20 * kMiB, 0, kLook));
+    EXPECT_FALSE(publisher.loan(20 * kMiB, 0, milliseconds(300)));
+    closed.reset();
+    EXPECT_LT(milliseconds_since(begin), 15'000);
+    broker.resume();
+  }
+  ASSERT_TRUE(client.ping());
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("publishers") == 1; })) << resources(broker);
+  publish_sample(publisher, 20 * kMiB, 7, kSoon);
+}
+
+TEST(StoppedBroker, ClosingTakesAMomentAndIsHeardLater) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  std::optional<Publisher> publisher(client.publisher_or_throw("close"));
+  std::optional<Subscriber> subscriber(client.subscriber_or_throw("close"));
+  publish_sample(*publisher, 5000, 1);
+  View view;
+  ASSERT_EQ(subscriber->take(view, kSoon).or_throw(), Status::kOk);
+  broker.pause();
+  const auto begin = now();
+  publisher.reset();
+  view.release();
+  subscriber.reset();
+  EXPECT_LT(milliseconds_since(begin), 15'000);
+  broker.resume();
+  ASSERT_TRUE(eventually([&] { return bool(client.ping()); }));
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("publishers") == 0; })) << resources(broker);
+  EXPECT_EQ(broker.stats().at("subscribers"), 0);
+}
+
+TEST(StoppedBroker, LastViewOfAnEndedLaneIsReleasedInAMoment) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Subscriber subscriber = client.subscriber_or_throw("ended");
+  PublisherOptions options;
+  options.linger = milliseconds(1);
+  {
+    Publisher publisher = client.publisher_or_throw("ended", options);
+    publish_sample(publisher, 5000, 1);
+  }
+  View view;
+  View end;
+  ASSERT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk);
+  broker.pause();
+  const auto begin = now();
+  ASSERT_EQ(subscriber.take(end, kSoon).or_throw(), Status::kFinished);
+  view.release();
+  EXPECT_LT(milliseconds_since(begin), 10'000);
+  broker.resume();
+  ASSERT_TRUE(eventually([&] { return bool(client.ping()); }));
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("lanes") == 0; })) << broker.topic("ended");
+}
+
+TEST(StoppedBroker, ClientSaysGoodbyeInAMoment) {
+  PrivateBroker broker;
+  std::optional<Client> client(broker.client("patient", kPatient));
+  broker.pause();
+  const auto begin = now();
+  client.reset();
+  EXPECT_LT(milliseconds_since(begin), 10'000);
+  broker.resume();
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("sessions") == 0; })) << "and it is heard";
+}
+
+// ---- sessions of nobody -------------------------------------------------------------------------------------------
+
+TEST(Hello, ThatIsNotAnsweredInTimeLeavesNoSession) {
+  PrivateBroker broker;
+  broker.pause();
+  ClientOptions options;
+  options.socket = broker.socket();
+  options.timeout = milliseconds(100);
+  for (int i = 0; i < 5; ++i) {
+    const auto client = Client::connect(options);
+    ASSERT_FALSE(client);
+    EXPECT_EQ(client.error().code, HF_E_NO_BROKER);
+    EXPECT_TRUE(names(client.error().sentence, "hello within 100 ms")) << client.error().sentence;
+    EXPECT_TRUE(names(client.error().sentence, "open the client again")) << client.error().sentence;
+    EXPECT_FALSE(names(client.error().sentence, "by itself")) << client.error().sentence;
+  }
+  broker.resume();
+  Client client = broker.client("later");
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("sessions") == 1; })) << broker.request("sessions");
+}
+
+// The answer came, and nobody read it: what the client says before it gives up ends the session all the same.
+TEST(Hello, ThatIsAnsweredTooLateLeavesNoSession) {
+  PrivateBroker broker;
+  for (int i = 0; i < 20; ++i) {
+    RawControl client(broker.socket());
+    client.send(
+        R"({"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":1,"layout":1,"name":"x","exe":"/x","membarrier":true}})"
+        "\n"
+        R"({"jsonrpc":"2.0","id":2,"method":"bye"})"
+        "\n");
+  }
+  Client client = broker.client("later");
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("sessions") == 1; })) << broker.request("sessions");
+}
+
+ClientOptions through(const std::string& socket, nanoseconds timeout) {
+  ClientOptions options;
+  options.socket = socket;
+  options.timeout = timeout;
+  return options;
+}
+
+// The role "opener": opens a client, says how that went, and holds it.
+int opener(Channel& test, const Arguments& arguments) {
+  auto client = Client::connect(through(arguments.at(0), milliseconds(std::stoi(arguments.at(1)))));
+  if (client)
+    test.send({{"code", HF_OK}, {"ping", bool(client->ping())}});
+  else
+    test.send({{"code", client.error().code}, {"sentence", client.error().sentence}});
+  (void)test.receive(10 * kSoon);
+  return 0;
+}
+
+const Role kOpener("opener", opener);
+
+// A client whose hello was answered, and who has not heard of it yet: it is stopped.
+class Answered {
+ public:
+  Answered(const PrivateBroker& broker, milliseconds timeout)
+      : relay_(broker.directory() + "/relay", broker.socket()),
+        opener_(begin(), {broker.directory() + "/relay", std::to_string(timeout.count())}) {
+    answered_.get_future().wait();
+    opener_.kill(SIGSTOP);
+    siginfo_t stopped{};
+    ::waitid(P_PID, static_cast<id_t>(opener_.pid()), &stopped, WSTOPPED);
+  }
+
+  // The client has the answer, and its connection has ended.
+  void deliver() {
+    go_on_.set_value();
+    EXPECT_TRUE(eventually([&] { return relay_.connections() == 0; }));
+    opener_.kill(SIGCONT);
+  }
+  nlohmann::json result() { return opener_.channel().receive(); }
+
+ private:
+  const char* begin() {
+    relay_.before_next_answer([this] {
+      answered_.set_value();
+      go_on_.get_future().wait();
+    });
+    return "opener";
+  }
+
+  std::promise<void> answered_;
+  std::promise<void> go_on_;
+  Relay relay_;
+  Process opener_;
+};
+
+TEST(Hello, OfABrokerThatDiesAfterItsAnswerIsSaidToTheNextOne) {
+  PrivateBroker broker;
+  Answered answered(broker, std::chrono::duration_cast<milliseconds>(kSoon));
+  broker.kill();
+  broker.start();
+  EXPECT_EQ(broker.stats().at("sessions"), 0) << "nobody holds it";
+  answered.deliver();
+  const nlohmann::json result = answered.result();
+  EXPECT_EQ(result.at("code"), HF_OK) << result;
+  EXPECT_EQ(result.value("ping", false), true);
+  EXPECT_EQ(broker.stats().at("sessions"), 1) << broker.request("sessions");
+}
+
+TEST(Hello, OfABrokerThatDiesAfterItsAnswerIsResumedByALaterOne) {
+  PrivateBroker broker;
+  Answered answered(broker, std::chrono::duration_cast<milliseconds>(kSoon));
+  broker.kill();
+  answered.deliver();
+  broker.start();
+  const nlohmann::json result = answered.result();
+  EXPECT_EQ(result.at("code"), HF_OK) << result;
+  EXPECT_EQ(result.value("ping", false), true);
+  EXPECT_EQ(broker.stats().at("sessions"), 1) << broker.request("sessions");
+}
+
+TEST(Hello, WithoutANextBrokerIsAFailureAndLeavesNoSession) {
+  PrivateBroker broker;
+  Answered answered(broker, milliseconds(300));
+  broker.kill();
+  answered.deliver();
+  EXPECT_EQ(answered.result().at("code"), HF_E_NO_BROKER);
+  broker.start();
+  EXPECT_EQ(broker.stats().at("sessions"), 0) << broker.request("sessions");
+}
+
+// ---- sentences ----------------------------------------------------------------------------------------------------
+
+// What failed is not repeated, so the caller is told to; and told once.
+TEST(Sentences, OfAFailedRequestSayWhatTheCallerDoes) {
+  PrivateBroker broker;
+  Client client = broker.client("short", milliseconds(200));
+  broker.kill();
+  for (int i = 0; i < 2; ++i) {
+    const auto opened = client.publisher("sentence");
+    ASSERT_FALSE(opened);
+    const std::string sentence = opened.error().sentence;
+    EXPECT_TRUE(names(sentence, "call again")) << sentence;
+    EXPECT_EQ(sentence.find("call again"), sentence.rfind("call again")) << sentence;
+    EXPECT_FALSE(names(sentence, "HOLDFAST_SOCKET")) << "this client knows where to look: " << sentence;
+  }
+  const auto none = Client::connect(through(broker.socket(), milliseconds(200)));
+  ASSERT_FALSE(none);
+  EXPECT_TRUE(names(none.error().sentence, "Start holdfastd")) << none.error().sentence;
+  EXPECT_FALSE(names(none.error().sentence, "by itself")) << none.error().sentence;
+}
+
+}  // namespace
+}  // namespace holdfast::integration
