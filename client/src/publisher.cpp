@@ -358,7 +358,7 @@ int hf_publisher::allocate_waiting(std::uint64_t bytes, std::int64_t timeout_ns,
     if (!short_of_memory || !comes_back) {
       if (result != HF_E_NO_BROKER || deadline.expired()) return result;
       // Only the broker can help.
-      if (const int grown = grow(bytes, Patience{deadline.left_ns(), -1}); grown != HF_OK) return grown;
+      if (const int grown = grow(bytes, Patience{deadline.left_ns(), deadline.left_ns()}); grown != HF_OK) return grown;
       continue;
     }
     turn_stalled();
@@ -395,11 +395,9 @@ int hf_publisher::grow_by(std::uint64_t bytes, const Patience& patience) {
   Reply reply;
   const nlohmann::json params{{"handle", handle_->id}, {"bytes", bytes}, {"size", lane_bytes_}};
   const std::int64_t work_ns = kGrowNs + static_cast<std::int64_t>(bytes) * kGrowNsPerByte;
-  const int result = patience.away_ns != 0
-                         ? session_->request("lane.grow", params, reply, patience.away_ns)
-                         : session_->request_within("lane.grow", params, reply,
-                                                    patience.answer_ns < 0 ? -1 : std::max(patience.answer_ns, work_ns),
-                                                    patience.answer_ns == 0);
+  const Session::Patience bounded{patience.away_ns, patience.answer_ns < 0 ? -1 : std::max(patience.answer_ns, work_ns),
+                                  patience.answer_ns == 0};
+  const int result = session_->request_within("lane.grow", params, reply, bounded);
   if (result != HF_OK) return result;
   const std::uint64_t size = number(reply.result, "size");
   if (size < lane_bytes_ + bytes || size > lane_.reserve_bytes())

@@ -222,23 +222,23 @@ int Session::request(const char* method, const nlohmann::json& params, Reply& re
   return ask(lock, method, params, reply, away_ns);
 }
 
-int Session::request_within(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t answer_ns,
-                            bool look) {
-  const std::int64_t most_ns = answer_ns < 0 ? timeout_ns_ : std::min(answer_ns, timeout_ns_);
+int Session::request_within(const char* method, const nlohmann::json& params, Reply& reply, const Patience& patience) {
+  const std::int64_t most_ns = patience.answer_ns < 0 ? timeout_ns_ : std::min(patience.answer_ns, timeout_ns_);
   const Deadline deadline(most_ns);
   std::unique_lock lock(control_, std::defer_lock);
-  if (look ? !lock_control_soon(lock) : !lock.try_lock_for(std::chrono::nanoseconds(most_ns)))
+  if (patience.look ? !lock_control_soon(lock) : !lock.try_lock_for(std::chrono::nanoseconds(most_ns)))
     return fail(HF_E_NO_BROKER, "another thread waits for the broker, which does not answer. Try again");
   busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
-  {
-    // What is owed comes first.
+  if (patience.look && connection_.awaits_reply()) {
+    // Together with those who looked before: what is owed is waited for once.
     const KeptSentence kept;
-    (void)connection_.take_late(look ? Deadline(0) : deadline);
+    const std::int64_t left_ns = owed_since_ns() + most_ns - monotonic_ns();
+    (void)connection_.take_late(Deadline(std::clamp<std::int64_t>(left_ns, 0, most_ns)));
   }
-  if (connection_.awaits_reply())
+  if (patience.look && connection_.awaits_reply())
     return fail(HF_E_NO_BROKER,
                 std::string("the broker owes earlier answers, so it was not asked for ") + method + ". Try again");
-  return ask(lock, method, params, reply, 0, deadline.left_ns());
+  return ask(lock, method, params, reply, patience.away_ns, deadline.left_ns());
 }
 
 // Requires: `lock` of control_, held; let go of while nobody listens.
@@ -269,6 +269,9 @@ int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, c
   }
 }
 
+// When the oldest request was sent whose answer is owed. Requires: control_, and there is one.
+std::int64_t Session::owed_since_ns() const { return connection_.owed_until_ns() - timeout_ns_; }
+
 // Requires: control_.
 int Session::ask_once(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns) {
   {
@@ -281,7 +284,7 @@ int Session::ask_once(const char* method, const nlohmann::json& params, Reply& r
   // Where an earlier answer is owed the broker hangs, or has much to do: all who ask wait for that one together, so that
   // a broker that hangs costs a timeout once, not once to each request.
   if (connection_.awaits_reply())
-    timeout_ns = std::min(timeout_ns, std::max(connection_.owed_until_ns() - monotonic_ns(), kRingWaitNs));
+    timeout_ns = std::min(timeout_ns, std::max(owed_since_ns() + timeout_ns - monotonic_ns(), kRingWaitNs));
   const int result = connection_.request(method, params, reply, timeout_ns, [this](Reply& late) {
     if (const std::uint64_t handle = number(late.result, "handle"); handle != 0)
       connection_.add_errand("close", {{"handle", handle}});

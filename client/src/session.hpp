@@ -97,11 +97,14 @@ class Session : public std::enable_shared_from_this<Session> {
   }
   // Waits no longer than `away_ns` for a broker that is away; negative: as long as a request may take.
   [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t away_ns);
-  // For a caller who does not wait for a broker that is away, and no longer than `answer_ns` (negative: as long as a
-  // request may take) for one that is there and does not answer. `look`: nor at all where others wait for it already, or
-  // it owes an earlier answer.
+  // For a caller with a timeout of its own. Negative: as long as a request may take.
+  struct Patience {
+    std::int64_t away_ns;  // for a broker that is away
+    std::int64_t answer_ns;  // for one that is there and does not answer
+    bool look;  // not for another thread that waits for it; and if it owes an answer for as long, not at all
+  };
   [[nodiscard]] int request_within(const char* method, const nlohmann::json& params, Reply& reply,
-                                   std::int64_t answer_ns, bool look);
+                                   const Patience& patience);
   // For the data path. HF_E_NO_BROKER at once where the broker is away.
   [[nodiscard]] int request_soon(const char* method, const nlohmann::json& params, Reply& reply) {
     return request(method, params, reply, 0);
@@ -164,6 +167,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool lock_for(std::int64_t away_ns, std::unique_lock<std::timed_mutex>& lock);
   int ask(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params, Reply& reply,
           std::int64_t away_ns, std::int64_t answer_ns = -1);
+  std::int64_t owed_since_ns() const;
   int ask_once(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns);
   void leave_word(const char* method, nlohmann::json params, std::uint64_t closed);
   void take_words();
