@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include "daemon/broker/limits.hpp"
+#include "daemon/broker/versions.hpp"
 #include "daemon/free_memory.hpp"
 #include "proto/control/message.hpp"
+#include "proto/control/versions.hpp"
 
 namespace holdfast::daemon {
 
@@ -102,8 +104,9 @@ nlohmann::json Reporter::stats(const broker::Stats& stats, const About& about, b
       totals.missed += NativeAtomics::load<At::kObserve>(record->missed);
   const FreeMemory memory = free_memory();
   return {{"version", about.version},
-          {"protocol", control::kProtocolVersion},
-          {"layout", shm::kLayoutVersion},
+          {"protocol", broker::spoken().newest},
+          {"protocol_min", broker::spoken().oldest},
+          {"layout", broker::spoken().layout},
           {"instance", about.instance},
           {"epoch", about.epoch},
           {"pid", ::getpid()},
@@ -272,18 +275,20 @@ std::uint64_t Reporter::pinned_bytes(const broker::ReaderReport& report, const s
 }
 
 nlohmann::json Reporter::session(const broker::SessionReport& report, broker::TimeMs now) {
-  return {{"session", report.facts.id},
-          {"pid", report.facts.pid},
-          {"uid", report.facts.uid},
-          {"gid", report.facts.gid},
-          {"name", report.facts.name},
-          {"exe", report.facts.exe},
-          {"age_ms", now - report.facts.created_ms},
-          {"connected", report.connected},
-          {"publishers", report.publishers},
-          {"subscribers", report.subscribers},
-          {"bytes", report.bytes},
-          {"quota_bytes_max", report.quota_bytes_max}};
+  nlohmann::json json{{"session", report.facts.id},
+                      {"pid", report.facts.pid},
+                      {"uid", report.facts.uid},
+                      {"gid", report.facts.gid},
+                      {"name", report.facts.name},
+                      {"exe", report.facts.exe},
+                      {"age_ms", now - report.facts.created_ms},
+                      {"connected", report.connected},
+                      {"publishers", report.publishers},
+                      {"subscribers", report.subscribers},
+                      {"bytes", report.bytes},
+                      {"quota_bytes_max", report.quota_bytes_max}};
+  if (control::kNext) json["library"] = report.facts.library;
+  return json;
 }
 
 nlohmann::json Reporter::segment(const broker::SegmentReport& report, broker::TimeMs now) {

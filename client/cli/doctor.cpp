@@ -22,6 +22,8 @@
 #include "client/cli/output.hpp"
 #include "client/cli/text.hpp"
 #include "holdfast/holdfast.h"
+#include "proto/control/spoken.hpp"
+#include "proto/control/versions.hpp"
 #include "proto/shm/segment.hpp"
 
 namespace holdfast::cli {
@@ -90,13 +92,12 @@ class Examination {
     const bool same = broker == library && library == HOLDFAST_VERSION;
     add("versions", same ? Verdict::kPass : Verdict::kWarn, found,
         "They fit as long as protocol and layout do; install one version everywhere, then restart the broker.");
-    const std::uint64_t protocol = number(*stats_, "protocol");
-    const std::uint64_t layout = number(*stats_, "layout");
-    const bool fits = protocol == std::uint64_t{control::kProtocolVersion} && layout == shm::kLayoutVersion;
-    add("protocol, layout", fits ? Verdict::kPass : Verdict::kFail,
-        "broker " + std::to_string(protocol) + ", " + std::to_string(layout) + "; ours " +
-            std::to_string(control::kProtocolVersion) + ", " + std::to_string(shm::kLayoutVersion),
-        "Install a library and a broker of the same release.");
+    const control::Spoken theirs{number(*stats_, "protocol_min"), number(*stats_, "protocol"),
+                                 number(*stats_, "layout")};
+    const control::Spoken ours{control::kProtocolOldest, control::kProtocolVersion, shm::kLayoutVersion};
+    add("protocol, layout", control::agreed(theirs, ours) ? Verdict::kPass : Verdict::kFail,
+        "broker: " + control::in_words(theirs) + "; ours: " + control::in_words(ours),
+        "Install a library and a broker that fit: docs/compatibility.md.");
   }
 
   void check_instance() {

@@ -12,7 +12,9 @@
 
 #include "client/src/failure.hpp"
 #include "client/src/json_fields.hpp"
-#include "proto/control/message.hpp"
+#include "client/src/version.hpp"
+#include "proto/control/spoken.hpp"
+#include "proto/control/versions.hpp"
 #include "proto/shm/segment.hpp"
 
 namespace holdfast::client {
@@ -38,6 +40,12 @@ bool passes(int code) {
          code == HF_E_SYSTEM;
 }
 
+constexpr control::Spoken kSpoken{control::kProtocolOldest, control::kProtocolVersion, shm::kLayoutVersion};
+
+nlohmann::json versions() {
+  return {{"protocol", kSpoken.newest}, {"protocol_min", kSpoken.oldest}, {"layout", kSpoken.layout}};
+}
+
 }  // namespace
 
 int Connection::connect(const std::vector<std::string>& paths, std::int64_t timeout_ns) {
@@ -56,6 +64,25 @@ void Connection::begin_session(std::uint32_t session, std::string token) {
   session_ = session;
   token_ = std::move(token);
   socket_.set_advice(kWithSession);
+}
+
+int Connection::hello(nlohmann::json params, Reply& reply) {
+  params.update(versions());
+  if (control::kNext) params["library"] = kVersion;
+  if (const int result = request("hello", params, reply, timeout_ns_, nullptr); result != HF_OK) return result;
+  if (const std::string wrong = agree(reply.result); !wrong.empty())
+    return fail(HF_E_VERSION, "the broker at " + socket_.path() + " does not fit: " + wrong);
+  begin_session(static_cast<std::uint32_t>(number(reply.result, "session")), text(reply.result, "token"));
+  return HF_OK;
+}
+
+// What is wrong with the versions that the broker answered, or "". It should have refused us then.
+std::string Connection::agree(const nlohmann::json& answer) {
+  protocol_ = number(answer, "protocol");
+  const control::Spoken broker{protocol_, protocol_, number(answer, "layout")};
+  if (control::agreed(kSpoken, broker)) return "";
+  return "it speaks " + control::in_words(broker) + ", this library (libholdfast " + kVersion + ") " +
+         control::in_words(kSpoken) + ": update the older of the two";
 }
 
 // ---- requests -----------------------------------------------------------------------------------------------------
@@ -155,11 +182,10 @@ int Connection::find_broker(std::int64_t wait_ns) {
     return fail(result, away_);
   }
   state_.store(State::kResuming, std::memory_order_relaxed);
-  ask(Step::kBegin, "resume.begin",
-      {{"protocol", control::kProtocolVersion},
-       {"layout", shm::kLayoutVersion},
-       {"session", session_},
-       {"token", token_}});
+  nlohmann::json params = versions();
+  params["session"] = session_;
+  params["token"] = token_;
+  ask(Step::kBegin, "resume.begin", params);
   return HF_OK;
 }
 
@@ -196,7 +222,8 @@ int Connection::resume(std::int64_t wait_ns) {
 }
 
 int Connection::answered(Reply& answer) {
-  if (answer.code != HF_OK) {
+  // Nothing depends on the last step, but for a connection that breaks.
+  if (answer.code != HF_OK && (step_ != Step::kLibrary || answer.code == HF_E_NO_BROKER)) {
     socket_.close();
     answer_.reset();
     if (!passes(answer.code)) return refuse(answer.code, answer.sentence);
@@ -214,20 +241,22 @@ int Connection::answered(Reply& answer) {
       handles_answered(answer);
       return HF_OK;
     case Step::kEnd:
+      // The session may have begun with a broker that did not ask.
+      if (control::kNext && protocol_ >= control::kProtocolOfLibrary)
+        ask(Step::kLibrary, "session.library", {{"library", kVersion}});
+      else
+        finish();
+      return HF_OK;
+    case Step::kLibrary:
       finish();
   }
   return HF_OK;
 }
 
 int Connection::began(const Reply& answer) {
-  const std::uint64_t protocol = number(answer.result, "protocol");
-  const std::uint64_t layout = number(answer.result, "layout");
-  if (protocol != control::kProtocolVersion || layout != shm::kLayoutVersion) {
+  if (const std::string wrong = agree(answer.result); !wrong.empty()) {
     socket_.close();
-    return refuse(HF_E_VERSION, "it speaks protocol " + std::to_string(protocol) + " and layout " +
-                                    std::to_string(layout) + ", this library " +
-                                    std::to_string(control::kProtocolVersion) + " and " +
-                                    std::to_string(shm::kLayoutVersion) + ": update the older of the two");
+    return refuse(HF_E_VERSION, wrong);
   }
   if (flag(answer.result, "full_fences")) full_fences_.store(true, std::memory_order_relaxed);
   listed_ = 0;

@@ -43,8 +43,10 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  // The first connection. Until begin_session() it cannot be resumed.
+  // The first connection. Until hello() has begun a session it cannot be resumed.
   [[nodiscard]] int connect(const std::vector<std::string>& paths, std::int64_t timeout_ns);
+  // `params`: what the session says about itself beside the versions. HF_E_VERSION: client and broker do not fit.
+  [[nodiscard]] int hello(nlohmann::json params, Reply& reply);
   void begin_session(std::uint32_t session, std::string token);
 
   // One request, as ControlSocket's. If up() afterwards is false, the connection broke; see broken_by_broker().
@@ -95,7 +97,7 @@ class Connection {
 
  private:
   enum class State : std::uint8_t { kUp, kAway, kResuming, kRefused };
-  enum class Step : std::uint8_t { kBegin, kHandles, kEnd };
+  enum class Step : std::uint8_t { kBegin, kHandles, kEnd, kLibrary /* the next release's */ };
   struct Errand {
     const char* method;
     nlohmann::json params;
@@ -104,6 +106,7 @@ class Connection {
   void notice();
   int find_broker(std::int64_t wait_ns);
   int resume(std::int64_t wait_ns);
+  std::string agree(const nlohmann::json& answer);
   int answered(Reply& answer);
   int began(const Reply& answer);
   void handles_answered(const Reply& answer);
@@ -120,6 +123,7 @@ class Connection {
   std::vector<Errand> errands_;
   std::uint32_t session_ = 0;
   std::string token_;
+  std::uint64_t protocol_ = 0;  // that the broker of now speaks with us
   std::vector<std::string> path_;  // the one that answered: another's broker does not know us
   std::int64_t timeout_ns_ = 0;
   bool given_up_ = false;

@@ -114,13 +114,11 @@ int Session::say_hello(const hf_client_options& options) {
   const bool membarrier = shm::register_membarrier();
   Reply reply;
   const nlohmann::json params{
-      {"protocol", 1},
-      {"layout", shm::kLayoutVersion},
       {"name", options.name != nullptr ? options.name : program_invocation_short_name},
       {"exe", executable()},
       {"membarrier", membarrier},
   };
-  const int result = connection_.request("hello", params, reply, timeout_ns_, nullptr);
+  const int result = connection_.hello(params, reply);
   if (result == HF_TIMEOUT) {
     // It may be answered yet, and nobody will be there: what it has begun would live as long as this process.
     const KeptSentence kept;
@@ -129,7 +127,6 @@ int Session::say_hello(const hf_client_options& options) {
   }
   if (result != HF_OK) return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
   id_ = static_cast<std::uint32_t>(number(reply.result, "session"));
-  connection_.begin_session(id_, text(reply.result, "token"));
   full_fences_ = !membarrier || flag(reply.result, "full_fences");
   return map_own(reply.result, reply.fds);
 }

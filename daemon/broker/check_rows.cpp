@@ -95,6 +95,7 @@ class Checker {
       const auto ok = [&](bool holds, const char* what) { need(holds, "session", facts.id, what); };
       ok(facts.token_hash.size() == 32, "has no token");
       ok(facts.name.size() <= kProcessNameBytesMax && facts.exe.size() <= kExecutableBytesMax, "has too long a name");
+      ok(facts.library.size() <= kLibraryBytesMax, "has too long a library version");
       const SegmentFacts* records = find(segments_, facts.records);
       const SegmentFacts* bells = find(segments_, facts.bells);
       ok(records != nullptr && records->kind == shm::SegmentKind::kSession && records->session == facts.id,

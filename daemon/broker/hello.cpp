@@ -5,7 +5,7 @@
 
 #include "daemon/broker/check.hpp"
 #include "daemon/broker/state.hpp"
-#include "proto/control/message.hpp"
+#include "proto/control/versions.hpp"
 
 namespace holdfast::broker {
 
@@ -27,14 +27,12 @@ std::string shortened(std::string name) {
 }  // namespace
 
 void State::hello(Call call, Params& params) {
-  const std::uint64_t protocol = params.required_number("protocol", 0, UINT32_MAX);
-  const std::uint64_t layout = params.required_number("layout", 0, UINT32_MAX);
-  if (!params.ok()) return;
-  if (refuse_versions(call, protocol, layout)) return;
+  if (!agree(call, params)) return;
   SessionFacts facts;
   facts.name = shortened(params.text("name", kExecutableBytesMax).value_or(""));
   facts.exe = params.text("exe", kExecutableBytesMax).value_or("");
   facts.membarrier = params.flag("membarrier").value_or(false);
+  if (control::kNext) facts.library = params.text("library", kLibraryBytesMax).value_or("");
   params.finish();
   if (!params.ok()) return;
   const Connection& connection = tables_.connections.at(call.connection);
@@ -82,7 +80,8 @@ void State::hello(Call call, Params& params) {
 void State::commit_hello(const Operation& operation) {
   Session& session = tables_.sessions.at(operation.session);
   session.connection = operation.call.connection;
-  tables_.connections.at(operation.call.connection).session = operation.session;
+  Connection& connection = tables_.connections.at(operation.call.connection);
+  connection.session = operation.session;
   put(session.facts);
   put_added(operation);
   const SegmentFacts& records = tables_.segments.at(session.facts.records);
@@ -99,7 +98,7 @@ void State::commit_hello(const Operation& operation) {
                         {"epoch", setup_.epoch},
                         {"instance", setup_.instance},
                         {"version", setup_.version},
-                        {"protocol", control::kProtocolVersion},
+                        {"protocol", connection.protocol},
                         {"layout", shm::kLayoutVersion},
                         {"quota_bytes_max", setup_.session_bytes_max},
                         {"full_fences", !session.facts.membarrier}};
@@ -142,6 +141,19 @@ void State::end_session(SessionId id, shm::LaneState state) {
   actions_.emplace_back(Log{Log::Level::kDebug, "session " + std::to_string(id) + " has ended"});
   tables_.sessions.erase(id);
 }
+
+#if HOLDFAST_NEXT
+// A session that began with a broker that did not ask.
+void State::session_library(Call call, Params& params) {
+  const std::string library = params.required_text("library", kLibraryBytesMax);
+  params.finish();
+  if (!params.ok()) return;
+  Session& session = session_of(call);
+  session.facts.library = library;
+  put(session.facts);
+  reply(call, nlohmann::json::object());
+}
+#endif
 
 void State::peers(Call call, Params& params) {
   const auto asked = params.numbers("sessions", kPeersPerRequest, UINT32_MAX);

@@ -64,6 +64,7 @@ inline constexpr std::size_t kListedPerTopic = 64;
 inline constexpr std::size_t kTopicNameBytesMax = 255;
 inline constexpr std::size_t kTypeNameBytesMax = 2'048;
 inline constexpr std::size_t kProcessNameBytesMax = 64;
+inline constexpr std::size_t kLibraryBytesMax = 64;
 inline constexpr std::size_t kExecutableBytesMax = 1'024;
 
 // Linger and stall timeout: a year is for ever enough.

@@ -97,7 +97,11 @@ std::optional<std::size_t> Params::choice(const char* key, std::initializer_list
 std::optional<Params> Params::object(const char* key) {
   const nlohmann::json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  if (value->is_object()) return Params(*value, refusal_, prefix_ + key + ".");
+  if (value->is_object()) {
+    Params nested(*value, refusal_, prefix_ + key + ".");
+    nested.tolerant_ = tolerant_;
+    return nested;
+  }
   refuse(key, "must be an object");
   return std::nullopt;
 }
@@ -138,6 +142,7 @@ std::size_t Params::required_choice(const char* key, std::initializer_list<std::
 }
 
 void Params::finish() {
+  if (tolerant_) return;
   for (const auto& member : params_.items()) {
     if (std::find(known_.begin(), known_.end(), member.key()) != known_.end()) continue;
     // The peer chose its length: what is shown of it fits a reply.

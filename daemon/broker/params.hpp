@@ -26,6 +26,9 @@ class Params {
         refusal_(refusal),
         prefix_(std::move(prefix)) {}
 
+  // From now on members that nobody asks for are nobody's mistake: a newer client sends them.
+  void tolerate() { tolerant_ = true; }
+
   // Each gives nothing where the member is absent, null or wrong; wrong is remembered.
   std::optional<std::uint64_t> number(const char* key, std::uint64_t min, std::uint64_t max);
   std::optional<std::int64_t> signed_number(const char* key, std::int64_t min, std::int64_t max);
@@ -43,7 +46,7 @@ class Params {
   // Remembers that `key` is wrong, unless something was before.
   void refuse(const char* key, const std::string& why);
 
-  // Refuses members that nobody has asked for. Call it last, for each nested object too.
+  // Refuses members that nobody has asked for, unless they are tolerated. Call it last, for each nested object too.
   void finish();
 
   bool ok() const { return !refusal_.has_value(); }
@@ -54,6 +57,7 @@ class Params {
   const nlohmann::json& params_;
   std::optional<Refusal>& refusal_;
   std::string prefix_;
+  bool tolerant_ = false;
   std::vector<std::string_view> known_;
 };
 

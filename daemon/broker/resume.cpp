@@ -5,7 +5,6 @@
 #include <openssl/sha.h>
 
 #include "daemon/broker/state.hpp"
-#include "proto/control/message.hpp"
 
 namespace holdfast::broker {
 
@@ -14,17 +13,6 @@ std::string hash_token(const std::string& token) {
   SHA256(reinterpret_cast<const unsigned char*>(token.data()), token.size(),
          reinterpret_cast<unsigned char*>(hash.data()));
   return hash;
-}
-
-bool State::refuse_versions(const Call& call, std::uint64_t protocol, std::uint64_t layout) {
-  if (protocol == control::kProtocolVersion && layout == shm::kLayoutVersion) return false;
-  refuse(call, Refusal(control::Failure::kVersion,
-                       "the client speaks protocol " + std::to_string(protocol) + " and layout " +
-                           std::to_string(layout) + ", this broker " + std::to_string(control::kProtocolVersion) +
-                           " and " + std::to_string(shm::kLayoutVersion) + ": update the older of the two",
-                       {{"client", {{"protocol", protocol}, {"layout", layout}}},
-                        {"broker", {{"protocol", control::kProtocolVersion}, {"layout", shm::kLayoutVersion}}}}));
-  return true;
 }
 
 // The handle that this session opened with this key, or 0.
@@ -41,9 +29,7 @@ Refusal State::key_of_another(std::uint64_t key, HandleId handle) {
 }
 
 void State::resume_begin(Call call, Params& params) {
-  const std::uint64_t protocol = params.required_number("protocol", 0, UINT32_MAX);
-  const std::uint64_t layout = params.required_number("layout", 0, UINT32_MAX);
-  if (!params.ok() || refuse_versions(call, protocol, layout)) return;
+  if (!agree(call, params)) return;
   const auto id = static_cast<SessionId>(params.required_number("session", 1, UINT32_MAX));
   const std::string token = params.required_text("token", kTokenBytesMax);
   params.finish();
@@ -69,7 +55,7 @@ void State::resume_begin(Call call, Params& params) {
                {"epoch", setup_.epoch},
                {"instance", setup_.instance},
                {"version", setup_.version},
-               {"protocol", control::kProtocolVersion},
+               {"protocol", connection.protocol},
                {"layout", shm::kLayoutVersion},
                {"full_fences", !facts.membarrier}});
 }

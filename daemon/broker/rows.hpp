@@ -37,6 +37,7 @@ struct SessionFacts {
   SegmentId records = 0;
   SegmentId bells = 0;
   TimeMs created_ms = 0;
+  std::string library;  // version of the client's library, claimed. Filled by the next release (versions.hpp) only
 };
 
 struct SegmentFacts {

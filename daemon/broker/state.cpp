@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "daemon/broker/check.hpp"
+#include "proto/control/versions.hpp"
 
 namespace holdfast::broker {
 
@@ -42,6 +43,9 @@ const State::MethodRow State::kMethods[] = {
     {"bell.event", true, &State::bell_event},
     {"close", true, &State::close},
     {"bye", true, &State::bye},
+#if HOLDFAST_NEXT
+    {"session.library", true, &State::session_library},
+#endif
 };
 
 State::State(BrokerSetup setup)
@@ -124,6 +128,7 @@ void State::on(const Request& event) {
   if (auto refusal = may_call(at->second, *row)) return refuse(call, std::move(*refusal));
   std::optional<Refusal> wrong;
   Params params(event.params, wrong);
+  if (at->second.newer) params.tolerate();
   (this->*row->method)(call, params);
   if (wrong) refuse(call, std::move(*wrong));
 }

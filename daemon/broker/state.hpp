@@ -158,6 +158,7 @@ class State {
   void peers(Call call, Params& params);
   void bell_open(Call call, Params& params);
   void bell_event(Call call, Params& params);
+  void session_library(Call call, Params& params);  // the next release's
   void commit_hello(const Operation& operation);
   void commit_event(const Operation& operation);
   void end_session(SessionId session, shm::LaneState state);
@@ -166,9 +167,11 @@ class State {
   void resume_begin(Call call, Params& params);
   void resume_handles(Call call, Params& params);
   void resume_end(Call call, Params& params);
-  bool refuse_versions(const Call& call, std::uint64_t protocol, std::uint64_t layout);
   static HandleId known_key(const Session& session, std::uint64_t key);
   static Refusal key_of_another(std::uint64_t key, HandleId handle);
+
+  // versions.cpp
+  bool agree(const Call& call, Params& params);
 
   // adopt.cpp
   void adopt_rows(const RegistryRows& rows);

@@ -31,6 +31,9 @@ struct Connection {
   SessionId session = 0;  // after `hello` or `resume.end`
   SessionId resuming = 0;  // between `resume.begin` and `resume.end`
   std::set<HandleId> resumed;  // the handles that were listed by then
+  std::uint64_t protocol = 0;  // agreed on with `hello` or `resume.begin`
+  bool newer =
+      false;  // the client knows later protocols than we do: what it sends may have members that we do not know
 };
 
 struct Session {

@@ -22,7 +22,6 @@ namespace holdfast::control {
 
 inline constexpr std::size_t kLineBytesMax = 65536;  // with its newline
 inline constexpr int kDepthMax = 16;                 // nested arrays and objects
-inline constexpr int kProtocolVersion = 1;
 
 struct ParseError {
   std::string sentence;

@@ -6,14 +6,18 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "client/src/failure.hpp"
+#include "proto/control/message.hpp"
+#include "proto/control/versions.hpp"
 #include "proto/shm/segment.hpp"
 
 namespace holdfast::client {
@@ -125,6 +129,7 @@ TEST_F(ConnectionTest, ResumesWithItsTokenAndListsItsHandles) {
   cut_and_ask_again();
   const json begin = serve("resume.begin", kBegun);
   EXPECT_EQ(begin, (json{{"protocol", control::kProtocolVersion},
+                         {"protocol_min", control::kProtocolOldest},
                          {"layout", shm::kLayoutVersion},
                          {"session", 7},
                          {"token", "secret"}}));
@@ -220,7 +225,30 @@ TEST_F(ConnectionTest, AnswerOfAnotherVersionIsTheEndAndNamesBoth) {
   EXPECT_EQ(look(), HF_E_VERSION);
   const std::string sentence = last_failure();
   EXPECT_NE(sentence.find("layout 99"), std::string::npos) << sentence;
-  EXPECT_NE(sentence.find("and " + std::to_string(shm::kLayoutVersion) + ":"), std::string::npos) << sentence;
+  EXPECT_NE(sentence.find("layout " + std::to_string(shm::kLayoutVersion) + ":"), std::string::npos) << sentence;
+  EXPECT_TRUE(client_.refused());
+}
+
+TEST_F(ConnectionTest, AnswerOfAnotherVersionToHelloBeginsNoSession) {
+  const auto greet = [this](const json& result) {
+    std::thread broker([&] {
+      pollfd asked{broker_.get(), POLLIN, 0};
+      EXPECT_EQ(::poll(&asked, 1, 60'000), 1);
+      const json said = serve("hello", result);
+      EXPECT_EQ(said["protocol"], control::kProtocolVersion);
+      EXPECT_EQ(said["protocol_min"], control::kProtocolOldest);
+      EXPECT_EQ(said["name"], "n");
+    });
+    const int code = client_.hello({{"name", "n"}}, reply_);
+    broker.join();
+    return code;
+  };
+  EXPECT_EQ(greet(kBegun), HF_OK);
+  EXPECT_EQ(greet({{"session", 7}, {"protocol", 99}, {"layout", shm::kLayoutVersion}}), HF_E_VERSION);
+  const std::string sentence = last_failure();
+  EXPECT_NE(sentence.find("it speaks protocol 99"), std::string::npos) << sentence;
+  EXPECT_NE(sentence.find("this library (libholdfast "), std::string::npos) << sentence;
+  EXPECT_EQ(greet({{"session", 7}}), HF_E_VERSION) << "it says nothing about itself";
 }
 
 TEST_F(ConnectionTest, DeniedIsTheEnd) {

@@ -17,7 +17,10 @@
 #include <nlohmann/json.hpp>
 
 #include "client/include/holdfast/holdfast.h"
+#include "daemon/registry.hpp"
 #include "proto/control/errors.hpp"
+#include "proto/control/versions.hpp"
+#include "proto/shm/segment.hpp"
 #include "tests/docs/document.hpp"
 #include "tests/integration/broker.hpp"
 #include "tests/integration/control.hpp"
@@ -54,6 +57,19 @@ TEST(Protocol, ErrorTableIsThatOfTheCode) {
     documented.emplace_back(std::stoi(row["code"]), code(row["`data.error`"]), number->second);
   }
   EXPECT_EQ(documented, in_code);
+}
+
+// ---- versions
+
+TEST(Compatibility, NumbersAreThoseOfTheCode) {
+  std::map<std::string, std::string> documented;
+  for (const Row& row : Document("docs/compatibility.md").only("The four numbers", {"Number", "Now"}).rows)
+    documented[row["Number"]] = code(row["Now"]);
+  EXPECT_EQ(documented,
+            (std::map<std::string, std::string>{{"C ABI", "libholdfast.so.1"},  // Abi.ExportedSymbolsAreThoseOfTheList
+                                                {"control protocol", std::to_string(control::kProtocolVersion)},
+                                                {"layout of shared memory", std::to_string(shm::kLayoutVersion)},
+                                                {"registry", std::to_string(daemon::kRegistryVersion)}}));
 }
 
 // ---- methods

@@ -49,6 +49,8 @@ TEST(Session, IdsGoOnWhereTheBrokerBeforeStopped) {
   EXPECT_GT(shell.tables().sessions.at(42).facts.records, 101U);
 }
 
+bool says(const Answer& answer, const char* words) { return answer.sentence.find(words) != std::string::npos; }
+
 TEST(Session, OtherVersionsAreRefusedWithBothNumbers) {
   FakeShell shell;
   const ConnectionId connection = shell.connect();
@@ -57,16 +59,42 @@ TEST(Session, OtherVersionsAreRefusedWithBothNumbers) {
   params["something_new"] = 1;
   Answer answer = shell.call(connection, "hello", params);
   EXPECT_EQ(answer.error, "version");
-  EXPECT_EQ(answer.numbers["client"]["protocol"], 2);
-  EXPECT_EQ(answer.numbers["broker"]["protocol"], 1);
+  EXPECT_EQ(answer.numbers["client"], (json{{"protocol", 2}, {"protocol_min", 2}, {"layout", 1}}));
+  EXPECT_EQ(answer.numbers["broker"], (json{{"protocol", 1}, {"protocol_min", 1}, {"layout", 1}}));
+  EXPECT_TRUE(says(answer, "the client speaks protocol 2 and layout 1, this broker (holdfastd ")) << answer.sentence;
+  EXPECT_TRUE(says(answer, ") protocol 1 and layout 1: update the older")) << answer.sentence;
   params = kHello;
   params["layout"] = 7;
-  EXPECT_EQ(shell.call(connection, "hello", params).error, "version");
+  answer = shell.call(connection, "hello", params);
+  EXPECT_EQ(answer.error, "version");
+  EXPECT_TRUE(says(answer, "speaks protocol 1 and layout 7")) << answer.sentence;
+  params = kHello;
+  params["protocol_min"] = 2;
+  EXPECT_EQ(shell.call(connection, "hello", params).error, "invalid") << "more than `protocol`";
   EXPECT_EQ(shell.call(connection, "hello", {{"layout", 1}}).error, "invalid");
   params = kHello;
   params["uid"] = 0;
   EXPECT_EQ(shell.call(connection, "hello", params).error, "invalid");
   EXPECT_TRUE(shell.tables().sessions.empty());
+}
+
+// Of a newer client: what only a newer broker would know is not asked of this one, but may be sent.
+TEST(Session, NewerClientThatSpeaksOurProtocolIsServed) {
+  FakeShell shell;
+  const ConnectionId newer = shell.connect();
+  json params = kHello;
+  params["protocol"] = 3;
+  params["protocol_min"] = 1;
+  params["something_new"] = 1;
+  const Answer answer = shell.call(newer, "hello", params);
+  ASSERT_TRUE(answer.ok()) << answer.sentence;
+  EXPECT_EQ(answer.result["protocol"], 1) << "agreed on";
+  const json open{{"topic", "t"}, {"new", {1}}, {"options", {{"ring", 8}, {"newer_still", true}}}};
+  EXPECT_TRUE(shell.call(newer, "publisher.open", open).ok());
+  EXPECT_EQ(shell.call(newer, "session.something").error, "method");
+  const ConnectionId same = shell.connect();
+  shell.hello(same);
+  EXPECT_EQ(shell.call(same, "publisher.open", open).error, "invalid") << "of a client of our own age it is a slip";
 }
 
 TEST(Session, LongNamesAreCutBetweenCharacters) {
