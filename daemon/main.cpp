@@ -260,6 +260,7 @@ int run(const Config& config) {
     const bool known = ::access(path.c_str(), F_OK) == 0;
     wrong = registry.open(path, set_aside);
     if (!set_aside.empty()) spdlog::warn("{}", set_aside);
+    if (!registry.note().empty()) spdlog::info("{}", registry.note());
     bool handed_over = false;
     status = wrong.empty() ? serve(config, listener, registry, handed_over) : fail(wrong);
     // A start that fails leaves what it found: an earlier broker's ids are never given again.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/broker/check.hpp"
+#include "proto/control/versions.hpp"
 
 namespace holdfast::daemon {
 
@@ -60,14 +61,63 @@ enum StatementIndex : std::size_t {
   kStatementCount,
 };
 
-// In the order of StatementIndex; the deletes in the order of broker::Table.
+// What a row is found by, and the columns that we know, in the order in which they are bound and read. A column that a
+// newer broker has added keeps its value in a row that is there, and has its default in one that we make.
+struct TableText {
+  std::string name;
+  std::string key;
+  std::vector<std::string> columns;
+};
+
+// In the order of StatementIndex.
+const TableText& table(std::size_t index) {
+  static const TableText kTables[] = {
+      {"sessions",
+       "id",
+       {"id", "uid", "gid", "pid", "name", "exe", "token_hash", "membarrier", "records", "bells", "created_ms",
+#if HOLDFAST_NEXT
+        "library"
+#endif
+       }},
+      {"segments", "id", {"id", "kind", "name", "sealed", "bytes", "reserve_bytes", "session", "lane", "created_ms"}},
+      {"topics",
+       "id",
+       {"id", "name", "block", "decided", "ring", "chunks_max", "clock", "exclusive", "backing", "depth", "linger_ms",
+        "stall_timeout_ms", "type_name", "type_bytes", "type_align", "type_hash"}},
+      {"lanes",
+       "id",
+       {"id", "topic", "session", "pid", "process", "publisher", "segment", "board", "bytes_max", "state", "shown",
+        "blocks"}},
+      {"handles", "id", {"id", "session", "topic", "role", "delivery", "start", "key"}},
+      {"readers", "handle, lane", {"handle", "lane", "record", "entry", "lossless", "turned", "fresh"}},
+  };
+  return kTables[index];
+}
+
+// What `text` makes of each column, with commas.
+template <class Text>
+std::string listed(const TableText& table, Text&& text) {
+  std::string list;
+  for (const std::string& column : table.columns) list += (list.empty() ? "" : ", ") + text(column);
+  return list;
+}
+
+std::string names(const TableText& table) {
+  return listed(table, [](const std::string& column) { return column; });
+}
+
+std::string put_text(const TableText& table) {
+  return "INSERT INTO " + table.name + " (" + names(table) + ") VALUES (" +
+         listed(table, [](const std::string&) { return std::string("?"); }) + ") ON CONFLICT (" + table.key +
+         ") DO UPDATE SET " + listed(table, [](const std::string& column) { return column + " = excluded." + column; });
+}
+
+std::string select_text(std::size_t index, const char* order) {
+  return "SELECT " + names(table(index)) + " FROM " + table(index).name + " ORDER BY " + order;
+}
+
+// The others, in the order of StatementIndex; the deletes in the order of broker::Table.
 constexpr const char* kStatements[] = {
-    "INSERT OR REPLACE INTO sessions VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO segments VALUES (?,?,?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO topics VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO lanes VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO handles VALUES (?,?,?,?,?,?,?)",
-    "INSERT OR REPLACE INTO readers VALUES (?,?,?,?,?,?,?)",
     "DELETE FROM sessions WHERE id = ?",
     "DELETE FROM segments WHERE id = ?",
     "DELETE FROM topics WHERE id = ?",
@@ -79,7 +129,36 @@ constexpr const char* kStatements[] = {
     "COMMIT",
     "ROLLBACK",
 };
-static_assert(sizeof(kStatements) / sizeof(kStatements[0]) == kStatementCount);
+static_assert(sizeof(kStatements) / sizeof(kStatements[0]) == kStatementCount - kDeleteSession);
+
+std::string statement_text(std::size_t index) {
+  return index < kDeleteSession ? put_text(table(index)) : kStatements[index - kDeleteSession];
+}
+
+// ---- versions
+
+constexpr std::int64_t kVersion = kRegistryVersion + (control::kNext ? 1 : 0);  // of this build
+// The oldest that we bring up to ours, and what kSchema makes. Nothing older was ever released.
+constexpr std::int64_t kOldest = kRegistryVersion;
+// The oldest broker that can go on with a registry of ours: it ignores the columns that it does not know.
+constexpr std::int64_t kOldestReader = kRegistryVersion;
+
+// What `version` has more than the one before. The default of a new column means "not known": older brokers go on to make
+// rows.
+const char* added_by([[maybe_unused]] std::int64_t version) {
+#if HOLDFAST_NEXT
+  if (version == kRegistryVersion + 1) return "ALTER TABLE sessions ADD COLUMN library TEXT NOT NULL DEFAULT '';";
+#endif
+  return "";
+}
+
+// Makes a registry of version `from` one of ours. Within a transaction, so that it is of one version or the other.
+std::string bring_up_text(std::int64_t from) {
+  std::string sql;
+  for (std::int64_t version = from + 1; version <= kVersion; ++version) sql += added_by(version);
+  return sql + "INSERT OR REPLACE INTO meta VALUES ('oldest_reader', '" + std::to_string(kOldestReader) +
+         "'); PRAGMA user_version = " + std::to_string(kVersion) + ";";
+}
 
 std::string boot_id() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
@@ -193,6 +272,7 @@ void Registry::close() {
   database_ = nullptr;
   in_transaction_ = failed_ = false;
   uncommitted_.clear();
+  note_.clear();
 }
 
 // Opens the database at `path` and makes it ready. Returns why it cannot be used, or "". `unusable`: it never will be.
@@ -215,20 +295,23 @@ std::string Registry::prepare(const std::string& path, bool& unusable) {
   const std::int64_t version = number("PRAGMA user_version");
   const std::int64_t tables = number("SELECT count(*) FROM sqlite_master");
   if (tables == 0) {
-    const std::string fresh =
-        std::string("BEGIN;") + kSchema + "INSERT INTO meta VALUES ('boot', '" + boot_id() +
-        "'), ('epoch', '0'), ('commits', '0'); PRAGMA user_version = " + std::to_string(kRegistryVersion) + "; COMMIT;";
+    const std::string fresh = std::string("BEGIN;") + kSchema + "INSERT INTO meta VALUES ('boot', '" + boot_id() +
+                              "'), ('epoch', '0'), ('commits', '0');" + bring_up_text(kOldest) + "COMMIT;";
     if (!execute(fresh.c_str())) return cannot("cannot make the registry");
   } else if (tables < 0 || version < 0) {
     return cannot("cannot read the registry");
-  } else if (version != kRegistryVersion) {
+  } else if (std::string why = misfit(version); !why.empty()) {
     unusable = true;
-    return "the registry " + path + " has layout " + std::to_string(version) + ", this broker knows " +
-           std::to_string(kRegistryVersion);
+    return why;
   } else if (!usable()) {
     unusable = true;
     return "the registry " + path + " is damaged, or of another boot";
+  } else if (version < kVersion && !execute(("BEGIN IMMEDIATE;" + bring_up_text(version) + "COMMIT;").c_str())) {
+    return cannot("cannot bring up the registry");
   }
+  if (tables > 0 && version != kVersion)
+    note_ = "the registry " + path + (version < kVersion ? " is brought up from version " : " stays at version ") +
+            std::to_string(version) + ", this broker's is " + std::to_string(kVersion);
   if (!execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'epoch'"))
     return cannot("cannot write the registry");
   commits_ = static_cast<std::uint64_t>(
@@ -243,9 +326,10 @@ std::string Registry::prepare(const std::string& path, bool& unusable) {
   last_id_ = last("SELECT max(seq) FROM sqlite_sequence WHERE name <> 'sessions'");
   for (const char* table : {"segments", "topics", "lanes", "handles"})
     last_id_ = std::max(last_id_, last((std::string("SELECT max(id) FROM ") + table).c_str()));
-  for (const char* sql : kStatements) {
+  for (std::size_t index = 0; index < kStatementCount; ++index) {
     sqlite3_stmt* statement = nullptr;
-    if (sqlite3_prepare_v3(database_, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) != SQLITE_OK) {
+    const std::string sql = statement_text(index);
+    if (sqlite3_prepare_v3(database_, sql.c_str(), -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) != SQLITE_OK) {
       for (sqlite3_stmt* prepared : statements_) sqlite3_finalize(prepared);
       statements_.clear();
       return cannot("cannot use the registry");
@@ -253,6 +337,17 @@ std::string Registry::prepare(const std::string& path, bool& unusable) {
     statements_.push_back(statement);
   }
   return "";
+}
+
+// Why a registry of this version is not for us, or "".
+std::string Registry::misfit(std::int64_t version) {
+  if (version >= kOldest && version <= kVersion) return "";
+  const std::string is = "the registry " + path_ + " has version " + std::to_string(version);
+  const std::string ours = ", this broker's is " + std::to_string(kVersion);
+  if (version < kOldest) return is + ours + ": it can bring up versions from " + std::to_string(kOldest) + " on";
+  const std::int64_t reader = number("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'oldest_reader'");
+  if (reader > 0 && reader <= kVersion) return "";
+  return is + ours + (reader > 0 ? ", and it takes one of " + std::to_string(reader) + " to go on with it" : "");
 }
 
 bool Registry::usable() {
@@ -318,9 +413,9 @@ class Columns {
 }  // namespace
 
 template <class Read>
-std::string Registry::each(const char* sql, Read&& read) {
+std::string Registry::each(const std::string& sql, Read&& read) {
   sqlite3_stmt* statement = nullptr;
-  if (sqlite3_prepare_v2(database_, sql, -1, &statement, nullptr) != SQLITE_OK)
+  if (sqlite3_prepare_v2(database_, sql.c_str(), -1, &statement, nullptr) != SQLITE_OK)
     return error("cannot read the registry");
   int result = SQLITE_ROW;
   bool good = true;
@@ -336,13 +431,14 @@ std::string Registry::each(const char* sql, Read&& read) {
 
 std::string Registry::load(Legacy& legacy) {
   broker::RegistryRows& rows = legacy.rows;
-  std::string why = each("SELECT * FROM sessions ORDER BY id", [&](Columns& row) {
+  std::string why = each(select_text(kPutSession, "id"), [&](Columns& row) {
     broker::SessionFacts& facts = rows.sessions.emplace_back();
     row >> facts.id >> facts.uid >> facts.gid >> facts.pid >> facts.name >> facts.exe >> facts.token_hash >>
         facts.membarrier >> facts.records >> facts.bells >> facts.created_ms;
+    if (control::kNext) row >> facts.library;
   });
   if (!why.empty()) return why;
-  why = each("SELECT * FROM segments ORDER BY id", [&](Columns& row) {
+  why = each(select_text(kPutSegment, "id"), [&](Columns& row) {
     broker::SegmentFacts& facts = rows.segments.emplace_back();
     row >> facts.id >> facts.kind;
     std::string name = row.bytes();
@@ -350,7 +446,7 @@ std::string Registry::load(Legacy& legacy) {
     if (!name.empty()) legacy.names[facts.id] = std::move(name);
   });
   if (!why.empty()) return why;
-  why = each("SELECT * FROM topics ORDER BY id", [&](Columns& row) {
+  why = each(select_text(kPutTopic, "id"), [&](Columns& row) {
     broker::TopicFacts& facts = rows.topics.emplace_back();
     broker::TopicOptions& options = facts.options;
     row >> facts.id >> facts.name >> facts.block >> facts.decided >> options.ring >> options.chunks_max >>
@@ -358,7 +454,7 @@ std::string Registry::load(Legacy& legacy) {
         options.stall_timeout_ms >> facts.type.name >> facts.type.bytes >> facts.type.align >> facts.type.hash;
   });
   if (!why.empty()) return why;
-  why = each("SELECT * FROM lanes ORDER BY id", [&](Columns& row) {
+  why = each(select_text(kPutLane, "id"), [&](Columns& row) {
     broker::LaneFacts& facts = rows.lanes.emplace_back();
     row >> facts.id >> facts.topic >> facts.session >> facts.pid >> facts.process >> facts.publisher >> facts.segment >>
         facts.board >> facts.bytes_max >> facts.state >> facts.shown;
@@ -367,12 +463,12 @@ std::string Registry::load(Legacy& legacy) {
     std::memcpy(facts.blocks.data(), blocks.data(), facts.blocks.size() * sizeof facts.blocks[0]);
   });
   if (!why.empty()) return why;
-  why = each("SELECT * FROM handles ORDER BY id", [&](Columns& row) {
+  why = each(select_text(kPutHandle, "id"), [&](Columns& row) {
     broker::HandleFacts& facts = rows.handles.emplace_back();
     row >> facts.id >> facts.session >> facts.topic >> facts.role >> facts.delivery >> facts.start >> facts.key;
   });
   if (!why.empty()) return why;
-  return each("SELECT * FROM readers ORDER BY lane, handle", [&](Columns& row) {
+  return each(select_text(kPutReader, "lane, handle"), [&](Columns& row) {
     broker::ReaderFacts& facts = rows.readers.emplace_back();
     row >> facts.handle >> facts.lane >> facts.record >> facts.entry >> facts.lossless >> facts.turned >> facts.fresh;
   });
@@ -422,6 +518,7 @@ void Registry::put_now(const broker::Row& row, const std::string& segment_name) 
       put << facts.id << facts.uid << facts.gid << facts.pid << facts.name << facts.exe;
       put.blob(facts.token_hash.data(), facts.token_hash.size());
       put << facts.membarrier << facts.records << facts.bells << facts.created_ms;
+      if (control::kNext) put << facts.library;
       put.run();
     }
     void operator()(const broker::SegmentFacts& facts) const {

@@ -5,11 +5,13 @@
 // Called by the broker's one thread.
 //
 // Invariants:
-//   (1) a database of another layout, of another boot, or one that SQLite calls damaged is never read: it is renamed. One
-//       that cannot be opened or written now stays as it is.
+//   (1) a database of another boot, one that SQLite calls damaged, or one of a version that this broker neither brings up
+//       to its own nor may go on with as it is, is never read: it is renamed. One that cannot be opened or written now
+//       stays as it is.
 //   (2) ids that were given once are remembered after their row is gone (AUTOINCREMENT).
 //   (3) what could not be committed is tried again with the next commit, before anything else: no row is forgotten.
 //   (4) each commit counts up `commits`, so that one who remembers the number knows an older state from this one.
+//   (5) what a newer broker has added, this one neither reads nor changes: docs/compatibility.md.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +27,7 @@ struct sqlite3_stmt;
 
 namespace holdfast::daemon {
 
-inline constexpr int kRegistryVersion = 3;
+inline constexpr int kRegistryVersion = 3;  // of this release
 
 // What an earlier broker left. A sealed segment has no name.
 struct Legacy {
@@ -43,6 +45,9 @@ class Registry {
   // Opens or makes the database, and counts the epoch up. Returns what went wrong, or "". `set_aside`: "" or the
   // sentence to log when an unusable database was renamed.
   [[nodiscard]] std::string open(const std::string& path, std::string& set_aside);
+
+  // What to log of a registry that another version had written; "": this one had.
+  const std::string& note() const { return note_; }
 
   // Closes the database and removes its files.
   void remove();
@@ -71,10 +76,11 @@ class Registry {
   class Statement;
 
   std::string prepare(const std::string& path, bool& unusable);
+  std::string misfit(std::int64_t version);
   std::string begin_anew(const std::string& why, std::string& sentence);
   void close();
   template <class Read>
-  std::string each(const char* sql, Read&& read);
+  std::string each(const std::string& sql, Read&& read);
   bool usable();
   bool execute(const char* sql);
   std::string error(const char* what) const;
@@ -86,6 +92,7 @@ class Registry {
 
   sqlite3* database_ = nullptr;
   std::string path_;
+  std::string note_;
   std::vector<sqlite3_stmt*> statements_;  // by the index in kStatements
   bool in_transaction_ = false;
   bool failed_ = false;

@@ -108,7 +108,8 @@ TEST(Registry, RowsComeBackAsTheyWere) {
                                      .membarrier = true,
                                      .records = 7,
                                      .bells = 8,
-                                     .created_ms = -9};
+                                     .created_ms = -9,
+                                     .library = ""};
   const broker::SegmentFacts segment{.id = 9,
                                      .kind = shm::SegmentKind::kBells,
                                      .sealed = true,
@@ -276,13 +277,67 @@ TEST(Registry, ADamagedOneIsSetAside) {
 
 TEST(Registry, OneOfAnotherBootOrLayoutIsSetAside) {
   for (const char* change :
-       {"UPDATE meta SET value = 'other' WHERE key = 'boot'", "PRAGMA user_version = 99", "DROP TABLE readers"}) {
+       {"UPDATE meta SET value = 'other' WHERE key = 'boot'", "PRAGMA user_version = 2", "DROP TABLE readers"}) {
     const TemporaryDirectory directory;
     const std::string path = directory.file("x.db");
     leave(path, segment(7, 1));
     look(path, change);
     expect_set_aside(directory, change);
   }
+}
+
+// A newer broker has added a column, and says that we may go on.
+TEST(Registry, OneOfANewerVersionIsUsedAndKeepsWhatItHasMore) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("x.db");
+  std::string aside;
+  leave(path, session(3));
+  look(path, "ALTER TABLE sessions ADD COLUMN novelty TEXT NOT NULL DEFAULT 'not known'");
+  look(path, "UPDATE sessions SET novelty = 'kept'");
+  look(path, "PRAGMA user_version = 99");
+  {
+    Registry registry;
+    ASSERT_EQ(registry.open(path, aside), "");
+    EXPECT_EQ(aside, "");
+    EXPECT_NE(registry.note().find("stays at version 99"), std::string::npos) << registry.note();
+    EXPECT_EQ(loaded(registry).rows.sessions.size(), 1U);
+    broker::SessionFacts changed = session(3);
+    changed.name = "changed";
+    registry.put(changed, "");
+    registry.put(session(4), "");
+    EXPECT_EQ(registry.commit(), "");
+  }
+  EXPECT_EQ(look(path, "SELECT name || novelty FROM sessions WHERE id = 3"), "changedkept");
+  EXPECT_EQ(look(path, "SELECT novelty FROM sessions WHERE id = 4"), "not known");
+  EXPECT_EQ(look(path, "PRAGMA user_version"), "99");
+}
+
+TEST(Registry, OneThatTakesANewerBrokerIsSetAsideInWords) {
+  for (const char* reader : {"'98'", "'0'", "'x'"}) {
+    const TemporaryDirectory directory;
+    const std::string path = directory.file("x.db");
+    leave(path, segment(7, 1));
+    look(path, "PRAGMA user_version = 99");
+    look(path, std::string("UPDATE meta SET value = ") + reader + " WHERE key = 'oldest_reader'");
+    Registry registry;
+    std::string aside;
+    ASSERT_EQ(registry.open(path, aside), "");
+    EXPECT_NE(aside.find("has version 99, this broker's is "), std::string::npos) << aside;
+    EXPECT_EQ(aside.find("it takes one of 98") != std::string::npos, std::string(reader) == "'98'") << aside;
+    EXPECT_TRUE(loaded(registry).rows.segments.empty());
+    EXPECT_EQ(registry.note(), "");
+  }
+}
+
+TEST(Registry, OneThatIsTooOldIsSetAsideInWords) {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("x.db");
+  leave(path, segment(7, 1));
+  look(path, "PRAGMA user_version = 1");
+  Registry registry;
+  std::string aside;
+  ASSERT_EQ(registry.open(path, aside), "");
+  EXPECT_NE(aside.find("has version 1, this broker's is"), std::string::npos) << aside;
 }
 
 // Somebody looks at it, or there is no room: that passes, and the rows are still there then.
