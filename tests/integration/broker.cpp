@@ -51,12 +51,19 @@ Descriptor open_notify(const std::string& path) {
   return socket;
 }
 
-[[noreturn]] void become_broker(char* const* arguments, char* const* environment, int log, pid_t parent) {
+// Another build of the broker: HOLDFAST_TEST_BROKER.
+const char* broker_program() {
+  const char* given = std::getenv("HOLDFAST_TEST_BROKER");
+  return given != nullptr ? given : HOLDFASTD;
+}
+
+[[noreturn]] void become_broker(const char* program, char* const* arguments, char* const* environment, int log,
+                                pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);  // so that it leaves nothing when the test is killed
   if (::getppid() != parent) ::_exit(1);
   ::dup2(log, STDOUT_FILENO);
   ::dup2(log, STDERR_FILENO);
-  ::execve(HOLDFASTD, arguments, environment);
+  ::execve(program, arguments, environment);
   ::_exit(127);
 }
 
@@ -124,11 +131,12 @@ void PrivateBroker::start() {
   const auto raw_arguments = pointers(arguments);
   const auto raw_environment = pointers(environment);
   const Descriptor log(::open((directory_ + "/log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  const char* program = broker_program();
   const pid_t parent = own_pids_ ? 0 : ::getpid();
   pid_ = own_pids_ ? fork_into_own_pids() : ::fork();
   if (pid_ < 0 && own_pids_) throw NoNamespace();
   if (pid_ < 0) throw Broken("fork");
-  if (pid_ == 0) become_broker(raw_arguments.data(), raw_environment.data(), log.get(), parent);
+  if (pid_ == 0) become_broker(program, raw_arguments.data(), raw_environment.data(), log.get(), parent);
   pidfd_ = open_pidfd(pid_);
   wait_until_ready(notify.get());
 }

@@ -21,7 +21,7 @@ using nlohmann::json;
 
 class Remote {
  public:
-  explicit Remote(const Arguments& arguments) : socket_(arguments.at(0)) {
+  Remote(Channel& test, const Arguments& arguments) : test_(test), socket_(arguments.at(0)) {
     ClientOptions options;
     options.socket = socket_;
     options.name = arguments.at(1);
@@ -38,6 +38,8 @@ class Remote {
     if (what == "take_until_ended") return take_until_ended(command.at("ends"));
     if (what == "check_views") return check_views();
     if (what == "publish") return publish(command);
+    if (what == "publish_until_told") return publish_until_told(command);
+    if (what == "open_until_told") return open_until_told(command.at("topic"));
     if (what == "loan") return loan(command.at("bytes"));
     if (what == "drain") return drain();
     if (what == "echo") return echo(command.at("samples"));
@@ -153,6 +155,34 @@ class Remote {
     return {{"position", publisher_->position()}};
   }
 
+  // Until the next command is there. Sizes go from some bytes, inline, to `bytes`.
+  json publish_until_told(const json& command) {
+    const std::uint64_t bytes = command.at("bytes");
+    std::uint32_t seed = 0;
+    for (; !test_.has_message(); ++seed)
+      if (publish_sample(*publisher_, seed % 5 == 0 ? 16 : bytes * (seed % 5) / 4, seed, kSoon) != Status::kOk)
+        throw Broken("no room before the deadline");
+    return {{"published", seed}};
+  }
+
+  // Asks the broker all the time, until the next command is there. One that is shutting down, or away, is asked again.
+  json open_until_told(const std::string& topic) {
+    std::uint64_t opened = 0;
+    while (!test_.has_message()) {
+      auto publisher = client_->publisher(topic);
+      if (!publisher && publisher.error().code != HF_E_NO_BROKER) throw Exception(publisher.error());
+      if (!publisher) continue;
+      auto subscriber = client_->subscriber(topic);
+      if (!subscriber && subscriber.error().code != HF_E_NO_BROKER) throw Exception(subscriber.error());
+      if (!subscriber) continue;
+      publish_sample(*publisher, 16, 1, kSoon);
+      View view;
+      if (subscriber->take(view, kSoon).or_throw() != Status::kOk) throw Broken("a sample is lost");
+      ++opened;
+    }
+    return {{"opened", opened}};
+  }
+
   json loan(std::uint64_t bytes) {
     loans_.push_back(publisher_->loan_or_throw(bytes));
     fill_payload(loans_.back().data(), bytes / 2, 1);
@@ -201,6 +231,7 @@ class Remote {
     return json::object();
   }
 
+  Channel& test_;
   std::string socket_;
   std::optional<Client> client_;
   std::optional<Publisher> publisher_;
@@ -211,7 +242,7 @@ class Remote {
 };
 
 int remote_client(Channel& test, const Arguments& arguments) {
-  Remote remote(arguments);
+  Remote remote(test, arguments);
   for (json command = test.receive(10 * kSoon); !command.is_null(); command = test.receive(10 * kSoon)) {
     json answer;
     try {

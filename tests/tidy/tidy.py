@@ -102,6 +102,22 @@ def spdx_lines(root):
                 yield f"{path}: no SPDX line among the first two"
 
 
+def next_sources(root):
+    """What depends on HOLDFAST_NEXT is what cmake/next.cmake compiles once more, and no header does."""
+    listed = set(re.findall(r"\$\{PROJECT_SOURCE_DIR\}/(\S+\.cpp)", (root / "cmake/next.cmake").read_text()))
+    for path in files(root):
+        name = path.as_posix()
+        if path.suffix not in SOURCE or not name.startswith(("proto/", "daemon/", "client/src/")):
+            continue
+        depends = re.search(r'#include "proto/control/versions\.hpp"|\bHOLDFAST_NEXT\b', (root / path).read_text())
+        if depends and path.suffix == ".hpp" and name != "proto/control/versions.hpp":
+            yield f"{path}: a header that depends on HOLDFAST_NEXT: everything that includes it would be compiled twice"
+        elif depends and path.suffix == ".cpp" and name not in listed:
+            yield f"{path}: depends on HOLDFAST_NEXT and is not in cmake/next.cmake"
+        elif not depends and name in listed:
+            yield f"{path}: is in cmake/next.cmake and does not depend on HOLDFAST_NEXT"
+
+
 def links(text):
     """Targets of Markdown links that are files here, without their fragments."""
     text = re.sub(r"```.*?```", "", text, flags=re.S)
@@ -148,7 +164,8 @@ def clang_format(root):
         yield from sorted({line for line in run.stderr.splitlines() if "error:" in line})
 
 
-CHECKS = {check.__name__: check for check in (include_arrow, banned_words, spdx_lines, documents_reachable, clang_format)}
+CHECKS = {check.__name__: check for check in (include_arrow, banned_words, spdx_lines, next_sources, documents_reachable,
+                                           clang_format)}
 
 
 def main():

@@ -44,6 +44,18 @@ class TidyTest(unittest.TestCase):
         self.assertEqual(len(self.offences(tidy.spdx_lines, {"a.cpp": "int a;\n", "run": "#!/bin/sh\n"})), 2)
         self.assertEqual(self.offences(tidy.spdx_lines, {"a.cpp": SPDX, "notes.txt": "words\n"}), [])
 
+    def test_next_sources(self):
+        cmake = {"cmake/next.cmake": "${PROJECT_SOURCE_DIR}/daemon/a.cpp\n${PROJECT_SOURCE_DIR}/daemon/b.cpp\n"}
+        include = '#include "proto/control/versions.hpp"\n'
+        self.assertEqual(len(self.offences(tidy.next_sources, {
+            **cmake, "daemon/a.cpp": include, "daemon/b.cpp": "", "client/src/c.cpp": "#if HOLDFAST_NEXT\n",
+            "daemon/d.hpp": include,
+        })), 3)
+        self.assertEqual(self.offences(tidy.next_sources, {
+            **cmake, "daemon/a.cpp": include, "daemon/b.cpp": "#if HOLDFAST_NEXT\n", "daemon/e.cpp": "",
+            "proto/control/versions.hpp": "#ifndef HOLDFAST_NEXT\n", "tests/f.cpp": include,
+        }), [])
+
     def test_documents(self):
         self.assertEqual(len(self.offences(tidy.documents_reachable, {
             "README.md": "[a](docs/a.md) [gone](docs/gone.md)", "docs/a.md": "", "docs/lonely.md": "",
