@@ -22,6 +22,7 @@
 #include <boost/asio/signal_set.hpp>
 
 #include "daemon/config.hpp"
+#include "daemon/fd_store.hpp"
 #include "daemon/instance_lock.hpp"
 #include "daemon/listener.hpp"
 #include "daemon/registry.hpp"
@@ -171,8 +172,8 @@ std::string set_up_roster(const Found& found, Registry& registry, Segments& segm
 
 // Serves until a signal ends it. SIGTERM and SIGINT: for good. SIGUSR1: `handed_over`, the next broker goes on with what is
 // there. Requires: the instance's lock is held, the registry is open.
-int serve(const Config& config, Listener& listener, Registry& registry, bool& handed_over) {
-  auto segments = std::make_unique<Segments>(config.instance, registry.epoch());
+int serve(const Config& config, Listener& listener, Registry& registry, FdStore& store, bool& handed_over) {
+  auto segments = std::make_unique<Segments>(config.instance, registry.epoch(), store);
   Found found;
   Legacy legacy;
   std::string why = registry.load(legacy);
@@ -182,8 +183,11 @@ int serve(const Config& config, Listener& listener, Registry& registry, bool& ha
     if (std::string wrong = registry.set_aside(why, sentence); !wrong.empty()) return fail(wrong);
     spdlog::warn("{}", sentence);
     found = {};
-    segments = std::make_unique<Segments>(config.instance, registry.epoch());
+    segments = std::make_unique<Segments>(config.instance, registry.epoch(), store);
+    store.drop_all();
   }
+  if (const std::size_t dropped = store.drop_untaken(); dropped > 0)
+    spdlog::info("dropped {} sealed segments of earlier brokers that no row names", dropped);
   Swept swept = sweep(config.instance, found.names);
   if (swept.removed > 0 || !swept.left.empty())
     spdlog::info("swept {} segments of earlier brokers; {} of their sessions still live", swept.removed,
@@ -194,6 +198,7 @@ int serve(const Config& config, Listener& listener, Registry& registry, bool& ha
   setup.version = HOLDFAST_VERSION;
   setup.epoch = registry.epoch();
   setup.uid = ::geteuid();
+  setup.stored = store.there();
   setup.session_bytes_max = config.session_bytes_max;
   setup.sessions_max = config.sessions;
   setup.connections_per_uid = config.connections_per_uid;
@@ -246,12 +251,13 @@ int run(const Config& config) {
   InstanceLock lock;
   if (wrong = lock.take(config.runtime_dir + "/" + config.instance + ".lock", config.runtime_dir); !wrong.empty())
     return fail(wrong);
-  if (Descriptor passed = passed_socket(wrong))
-    listener.adopt(std::move(passed));
-  else if (!wrong.empty())
-    return fail(wrong);
+  Passed passed = passed_descriptors();
+  if (!passed.error.empty()) return fail(passed.error);
+  if (passed.socket)
+    listener.adopt(std::move(passed.socket));
   else if (wrong = listener.bind(config); !wrong.empty())
     return fail(wrong);
+  FdStore store(fd_store_limit(), std::move(passed.stored));
   int status = 1;
   {
     Registry registry;
@@ -262,7 +268,7 @@ int run(const Config& config) {
     if (!set_aside.empty()) spdlog::warn("{}", set_aside);
     if (!registry.note().empty()) spdlog::info("{}", registry.note());
     bool handed_over = false;
-    status = wrong.empty() ? serve(config, listener, registry, handed_over) : fail(wrong);
+    status = wrong.empty() ? serve(config, listener, registry, store, handed_over) : fail(wrong);
     // A start that fails leaves what it found: an earlier broker's ids are never given again.
     if (!handed_over && (status == 0 || !known || !set_aside.empty())) registry.remove();
   }

@@ -31,6 +31,12 @@ namespace {
 // Below this, posix_fallocate alone decides; above, the machine is asked first.
 constexpr std::uint64_t kAskFirstBytes = std::uint64_t{1} << 20;
 
+// Of sealed segments. Nobody shrinks one under the broker, from its first moment on; session and bell segments are as they
+// are from then on, too. Lanes get the rest when their publisher has mapped them.
+constexpr int kSealsFirst = F_SEAL_SHRINK;
+constexpr int kSealsOfShared = F_SEAL_SHRINK | F_SEAL_SEAL;
+constexpr int kSealsOfLane = F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+
 // What mapped_region asks of something that it maps.
 struct Mappable {
   int fd;
@@ -52,6 +58,11 @@ Outcome no_memory(std::uint64_t asked, std::uint64_t free) {
   outcome.asked_bytes = asked;
   outcome.free_bytes = free;
   return outcome;
+}
+
+Outcome seal_first(const broker::SegmentFacts& facts, int fd) {
+  const int seals = facts.kind == shm::SegmentKind::kLane ? kSealsFirst : kSealsOfShared;
+  return ::fcntl(fd, F_ADD_SEALS, seals) == 0 ? Outcome{} : failed("fcntl(F_ADD_SEALS)", errno);
 }
 
 std::string random_name() {
@@ -103,31 +114,33 @@ Segments::~Segments() {
   if (!owns_) return;
   for (auto& [id, file] : files_)
     if (!file.name.empty()) ipc::shared_memory_object::remove(file.name.c_str());
+  store_.drop_all();
 }
 
 // The file is ours alone to name, but anybody of our uid could have made one of this name, so it is looked at like
 // anything that comes from outside.
-std::string Segments::adopt(const broker::SegmentFacts& facts, const std::string& name) {
-  const std::string prefix = "holdfast." + instance_ + "." + kind_name(facts.kind) + ".";
-  if (facts.sealed) return "it was sealed, and nobody kept its descriptor";
-  if (!name.starts_with(prefix) || name.size() != prefix.size() + 16 ||
-      name.find_first_not_of("0123456789abcdef", prefix.size()) != std::string::npos)
-    return "its name is not one that we give";
-  const Descriptor fd(::shm_open(("/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0));
-  if (!fd) return std::string("its file cannot be opened: ") + std::strerror(errno);
-  struct stat status{};
-  if (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != ::geteuid() ||
-      (status.st_mode & 07777) != 0600)
-    return "its file is not ours";
-  if (static_cast<std::uint64_t>(status.st_size) < facts.bytes) return "its file is shorter than its row says";
+std::string Segments::adopt(const broker::SegmentFacts& facts, const std::string& name, Descriptor given) {
   File file;
   file.kind = facts.kind;
-  file.name = name;
   file.reserved = file.valid = facts.bytes;
+  Descriptor fd = std::move(given);
+  if (const std::string wrong = facts.sealed ? find_sealed(facts, file, fd) : find_named(facts, name, fd);
+      !wrong.empty())
+    return wrong;
+  if (!facts.sealed) file.name = name;
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_uid != ::geteuid() ||
+      (status.st_mode & 07777) != 0600 || (status.st_nlink == 0) != facts.sealed)
+    return "its file is not ours";
+  if (static_cast<std::uint64_t>(status.st_size) < facts.bytes) return "its file is shorter than its row says";
+  file.inode = status.st_ino;
+  const auto same = [&](const auto& other) { return other.second.inode == file.inode; };
+  if (facts.sealed && std::any_of(files_.begin(), files_.end(), same)) return "its file is that of another segment";
   // A growth that was not finished may have added more: it stays for the next one. Nobody was told of it, but a reader
   // may have seen the new size, and must not find it cut.
   try {
-    file.memory = ipc::mapped_region(Mappable{fd.get()}, ipc::read_write, 0, mapped_bytes(facts));
+    file.memory = ipc::mapped_region(Mappable{fd.get()}, file.readable_only ? ipc::read_only : ipc::read_write, 0,
+                                     mapped_bytes(facts));
   } catch (const ipc::interprocess_exception& error) {
     return std::string("its file cannot be mapped: ") + std::strerror(error.get_native_error());
   }
@@ -136,6 +149,9 @@ std::string Segments::adopt(const broker::SegmentFacts& facts, const std::string
     return "its header is that of another segment";
   if (facts.kind == shm::SegmentKind::kLane)
     ::madvise(file.memory.get_address(), file.memory.get_size(), MADV_DONTNEED);
+  if (facts.sealed && !store_.has(facts.id))
+    if (const int error = store_.keep(facts.id, fd.get()); error != 0) return std::strerror(error);
+  if (facts.sealed) file.fd = std::move(fd);
   File& kept = files_[facts.id] = std::move(file);
   if (kept.kind == shm::SegmentKind::kRoster) {
     roster_ = &kept;
@@ -144,9 +160,38 @@ std::string Segments::adopt(const broker::SegmentFacts& facts, const std::string
   return "";
 }
 
+std::string Segments::find_named(const broker::SegmentFacts& facts, const std::string& name, Descriptor& fd) {
+  const std::string prefix = "holdfast." + instance_ + "." + kind_name(facts.kind) + ".";
+  if (!name.starts_with(prefix) || name.size() != prefix.size() + 16 ||
+      name.find_first_not_of("0123456789abcdef", prefix.size()) != std::string::npos)
+    return "its name is not one that we give";
+  fd = Descriptor(::shm_open(("/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0));
+  return fd ? "" : std::string("its file cannot be opened: ") + std::strerror(errno);
+}
+
+broker::SegmentId Segments::sealed_segment(int fd) {
+  broker::SegmentId id = 0;
+  if (::fcntl(fd, F_GET_SEALS) < 0) return 0;
+  return ::pread(fd, &id, sizeof id, offsetof(shm::SegmentHeader, segment_id)) == sizeof id ? id : 0;
+}
+
+// Its seals say whether it is what we made. A client may have added some to a lane that had not all of them yet: that
+// lane is lost, and nobody else's.
+std::string Segments::find_sealed(const broker::SegmentFacts& facts, File& file, Descriptor& fd) {
+  if (!fd) fd = store_.take(facts.id);
+  if (!fd) return "it was sealed, and nobody kept its descriptor";
+  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
+  const bool lane = facts.kind == shm::SegmentKind::kLane;
+  if (seals != (lane ? kSealsOfLane : kSealsOfShared) && !(lane && seals == kSealsFirst))
+    return "its seals are not those that we put on it";
+  file.readable_only = seals == kSealsOfLane;
+  return "";
+}
+
 // If we die between a commit and this store, the registry is ahead: that is no older state.
 void Segments::note_commits(std::uint64_t commits) {
   if (roster_ != nullptr) roster_->at<shm::RosterHeader>().commits = commits;  // nobody else looks at it
+  store_.settle();
 }
 
 std::uint64_t Segments::noted_commits() const {
@@ -187,15 +232,15 @@ Outcome Segments::run(const broker::CreateSegment& create) {
       // (Boost's own advice is posix_madvise(), which ignores this one.)
       if (create.facts.kind == shm::SegmentKind::kLane)
         ::madvise(file.memory.get_address(), file.memory.get_size(), MADV_DONTNEED);
-      // A sealed session or bell segment is as large as it is: nobody shrinks it under the broker. Lanes are sealed
-      // when their publisher has mapped them.
-      if (create.facts.sealed && create.facts.kind != shm::SegmentKind::kLane)
-        ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL);
+      if (create.facts.sealed) outcome = seal_first(create.facts, fd.get());
       if (create.facts.sealed) file.fd = std::move(fd);
     } catch (const ipc::interprocess_exception& error) {
       outcome = failed("mmap", error.get_native_error());
     }
   }
+  // From here on it outlives us.
+  if (!outcome.failure && create.facts.sealed)
+    if (const int error = store_.keep(create.facts.id, file.fd.get()); error != 0) outcome = failed("sd_notify", error);
   if (outcome.failure) {
     if (!file.name.empty()) ipc::shared_memory_object::remove(file.name.c_str());
     return outcome;
@@ -329,8 +374,9 @@ Segments::Progress Segments::grow_step(const broker::GrowSegment& grow, std::uin
 Outcome Segments::run(const broker::SealSegment& seal) {
   File* file = find(seal.segment);
   if (file == nullptr || !file->fd) return failed("seal", ENOENT);
-  if (::fcntl(file->fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0)
-    return failed("fcntl(F_ADD_SEALS)", errno);
+  // An earlier broker may have done it, and died before it could say so.
+  if (::fcntl(file->fd.get(), F_GET_SEALS) == kSealsOfLane) return {};
+  if (::fcntl(file->fd.get(), F_ADD_SEALS, kSealsOfLane) != 0) return failed("fcntl(F_ADD_SEALS)", errno);
   return {};
 }
 
@@ -364,6 +410,7 @@ void Segments::run(const broker::RemoveSegment& remove) {
   }
   for (const auto& [bell, event] : file.events) event_segments_.erase(event.first);
   if (!file.name.empty()) ipc::shared_memory_object::remove(file.name.c_str());
+  store_.drop(remove.segment);
   files_.erase(at);
 }
 
@@ -406,7 +453,8 @@ void Segments::run(const broker::BumpChanges& bump) { shm::bump_changes<Atomics>
 
 void Segments::run(const broker::EndLane& end) {
   File* file = find(end.segment);
-  if (file == nullptr) return;
+  // What cannot be written ends on the roster.
+  if (file == nullptr || file->readable_only) return;
   Atomics::compare_exchange<shm::At::kLaneAbort>(file->at<shm::LaneHeader>().state,
                                                  static_cast<std::uint64_t>(shm::LaneState::kOpen),
                                                  static_cast<std::uint64_t>(end.state));

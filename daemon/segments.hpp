@@ -4,13 +4,14 @@
 //
 // Named segments are Boost.Interprocess shared memory objects: exclusive, mode 0600, close-on-exec and never through a
 // symbolic link (which is what shm_open does). They are opened again by name whenever a descriptor is needed, so that a
-// segment costs no descriptor. Sealed ones are memfds, which Boost does not know; their descriptor is kept, and readers
-// get a read-only one through /proc/self/fd.
+// segment costs no descriptor. Sealed ones are memfds, which Boost does not know; their descriptor is kept, by us and by
+// the descriptor store for the next broker, and readers get a read-only one through /proc/self/fd.
 //
 // Invariants:
 //   (1) no page is touched that posix_fallocate has not reserved.
 //   (2) what a client can write (records, bells, lane headers) is loaded once and checked before it is used.
-//   (3) of a sealed lane the header page is mapped before the seals go on; nothing else of it is ever written.
+//   (3) of a sealed lane the header page is mapped before the seals go on; nothing else of it is ever written. Who
+//       adopts it finds the seals on, and maps the page to read: then nothing of it is ever written.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,7 @@
 #include "daemon/broker/action.hpp"
 #include "daemon/broker/event.hpp"
 #include "daemon/descriptor.hpp"
+#include "daemon/fd_store.hpp"
 #include "proto/shm/bells_layout.hpp"
 #include "proto/shm/lane_layout.hpp"
 #include "proto/shm/roster_layout.hpp"
@@ -45,19 +47,26 @@ struct Totals {
 
 class Segments {
  public:
-  Segments(std::string instance, std::uint64_t epoch) : instance_(std::move(instance)), epoch_(epoch) {}
+  Segments(std::string instance, std::uint64_t epoch, FdStore& store)
+      : instance_(std::move(instance)),
+        epoch_(epoch),
+        store_(store) {}
   Segments(const Segments&) = delete;
   Segments& operator=(const Segments&) = delete;
   // Removes every file that is left, if it owns them.
   ~Segments();
 
-  // Takes over the file of a segment that an earlier broker made, if it is what its row says. Returns why not, or "".
-  [[nodiscard]] std::string adopt(const broker::SegmentFacts& facts, const std::string& name);
+  // Takes over the file of a segment that an earlier broker made, if it is what its row says. Returns why not, or "". A
+  // sealed one is where the store has it, or `given`.
+  [[nodiscard]] std::string adopt(const broker::SegmentFacts& facts, const std::string& name, Descriptor given = {});
+  // Which segment a descriptor says that it is; 0: it is no sealed memory. Nothing else is done with others: they might
+  // answer when they please.
+  static broker::SegmentId sealed_segment(int fd);
   // From now on files are removed at the end: before, a start that fails leaves what it found.
   void own() { owns_ = true; }
   // Files stay for the next broker.
   void leave() { owns_ = false; }
-  // What the registry had committed when the broker last said so, in the roster; 0 before that.
+  // What the registry has committed by now, which the roster notes; what was removed before goes from the store.
   void note_commits(std::uint64_t commits);
   std::uint64_t noted_commits() const;
   // The roster as it is in memory, block by block; the first stands for its header.
@@ -109,10 +118,12 @@ class Segments {
   struct File {
     shm::SegmentKind kind = shm::SegmentKind::kLane;
     std::string name;  // empty: sealed
+    ino_t inode = 0;  // of an adopted one
     Descriptor fd;  // sealed ones only
     std::uint64_t reserved = 0;  // bytes that posix_fallocate has reserved
     std::uint64_t valid = 0;  // bytes that clients may use: less while a growth is under way
     boost::interprocess::mapped_region memory;
+    bool readable_only = false;  // an adopted lane whose seals are on
     std::map<std::uint32_t, std::pair<std::uint64_t, Descriptor>> events;  // bell → number, eventfd
 
     template <class T>
@@ -121,6 +132,8 @@ class Segments {
     }
   };
 
+  std::string find_named(const broker::SegmentFacts& facts, const std::string& name, Descriptor& fd);
+  std::string find_sealed(const broker::SegmentFacts& facts, File& file, Descriptor& fd);
   broker::Outcome create_file(const broker::SegmentFacts& facts, File& file, Descriptor& fd);
   broker::Outcome reserve(int fd, const File& file, std::uint64_t bytes);
   void write_contents(const broker::CreateSegment& create, File& file);
@@ -130,6 +143,7 @@ class Segments {
 
   std::string instance_;
   std::uint64_t epoch_;
+  FdStore& store_;
   std::unordered_map<broker::SegmentId, File> files_;
   std::unordered_map<std::uint64_t, broker::SegmentId> event_segments_;  // eventfd number → bell segment
   File* roster_ = nullptr;

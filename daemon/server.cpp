@@ -205,10 +205,50 @@ void Server::put_off_alarm() {
   never.async_wait([](const error_code&) {});
 }
 
-// Takes what is there; descriptors that a peer sends are dropped by the kernel, since this is recv. False: no more comes.
+// What is there. Descriptors that a peer sends are dropped by the kernel, since this is recv, but for those that it has
+// just been asked for: the memory of its own session, which nobody kept for us.
+ssize_t Server::receive_bytes(Link& link) {
+  const int socket = link.socket.native_handle();
+  if (!state_.awaits_memory(link.id)) return ::recv(socket, received_.data(), received_.size(), MSG_DONTWAIT);
+  alignas(cmsghdr) char control[CMSG_SPACE(broker::kDescriptorsPerRequest * sizeof(int))];
+  iovec part{received_.data(), received_.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const ssize_t n = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (n < 0) return n;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    for (std::size_t i = 0; i < (header->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
+      Descriptor owned(fd);
+      if (link.brought.size() < broker::kDescriptorsPerRequest) link.brought.push_back(std::move(owned));
+    }
+  }
+  return n;
+}
+
+// Each is looked at as what the descriptor store gives at the start.
+void Server::take_memory(Link& link) {
+  for (Descriptor& fd : std::exchange(link.brought, {})) {
+    const broker::SegmentFacts* facts = state_.awaited_segment(link.id, Segments::sealed_segment(fd.get()));
+    if (facts == nullptr) continue;
+    const broker::SegmentId id = facts->id;
+    const std::string why = segments_.adopt(*facts, "", std::move(fd));
+    if (why.empty())
+      feed(broker::SegmentBack{id});
+    else
+      spdlog::warn("segment {} of an earlier broker came back from its client and is lost: {}", id, why);
+  }
+}
+
+// Takes what is there, if there is any. False: no more comes.
 // `again`: nothing is there now.
 bool Server::receive(Link& link, bool& again) {
-  const ssize_t n = ::recv(link.socket.native_handle(), received_.data(), received_.size(), MSG_DONTWAIT);
+  const ssize_t n = receive_bytes(link);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
     again = errno == EAGAIN;
     return true;
@@ -260,6 +300,7 @@ void Server::handle_line(Link& link, const std::string& line) {
     link.out.push_back({control::error_line(bad->id, bad->refusal.failure, bad->refusal.sentence), {}});
     return;
   }
+  if (!link.brought.empty()) take_memory(link);
   auto& envelope = std::get<broker::Envelope>(opened);
   const nlohmann::json id = envelope.id;
   link.awaits_reply = true;
@@ -337,10 +378,11 @@ void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId>
     Descriptor process;
     pid_t pid = 0;
     if (lost.contains(session.records)) {
-      // Its lock cannot be asked. The pid may be another process's by now: then it is kept longer than it has to be.
+      // Its lock cannot be asked. The pid may be another process's by now: then it is kept longer than it has to be. One
+      // that we do not see is kept until it comes back.
       pid = session.pid;
-      process = open_process(pid);
-      if (!process) pid = -1;
+      if (pid > 0) process = open_process(pid);
+      if (pid > 0 && !process) pid = -1;
     } else {
       pid = segments_.session_holder(session.records);
       // The pid belongs to the holder if the lock is still there when we have its pidfd.
@@ -376,7 +418,8 @@ asio::awaitable<void> Server::look_until_gone(broker::SessionId session) {
     co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
     const auto at = state_.tables().sessions.find(session);
     if (at == state_.tables().sessions.end() || at->second.connection != 0) co_return;
-    if (segments_.session_holder(at->second.facts.records) >= 0) continue;
+    const broker::SegmentId records = at->second.facts.records;
+    if (state_.tables().lost.contains(records) || segments_.session_holder(records) >= 0) continue;
     feed(broker::SessionEnded{session});
     co_return;
   }

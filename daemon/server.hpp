@@ -72,6 +72,7 @@ class Server {
     broker::ConnectionId id = 0;
     Socket socket;
     control::LineBuffer lines;
+    std::vector<Descriptor> brought;  // with the line that comes next
     std::deque<Outgoing> out;
     bool awaits_reply = false;
     bool closing = false;
@@ -88,6 +89,8 @@ class Server {
   void carry_out(broker::Actions actions);
   Awaitable<void> look_until_gone(broker::SessionId session);
   bool receive(Link& link, bool& again);
+  ssize_t receive_bytes(Link& link);
+  void take_memory(Link& link);
   void handle_line(Link& link, const std::string& line);
   bool refuse_connection();
   void connect(Link& link);

@@ -22,6 +22,7 @@ namespace holdfast::client {
 namespace {
 
 constexpr std::size_t kHandlesPerRequest = 256;
+constexpr std::size_t kDescriptorsPerRequest = 64;
 
 constexpr const char* kStartOne = ". Start holdfastd, or set HOLDFAST_SOCKET or HOLDFAST_INSTANCE";
 // Of a client that is being opened, and of one that was. What was asked for is not asked for again by itself.
@@ -190,12 +191,13 @@ int Connection::find_broker(std::int64_t wait_ns) {
 }
 
 // Sends a step of the resumption. Its answer goes to answer_, now or in some later call.
-void Connection::ask(Step step, const char* method, const nlohmann::json& params) {
+void Connection::ask(Step step, const char* method, const nlohmann::json& params, std::vector<int> fds) {
   const KeptSentence kept;
   step_ = step;
   answer_.reset();
   Reply reply;
-  const int result = socket_.request(method, params, reply, 0, [this](Reply& late) { answer_ = std::move(late); });
+  const auto late = [this](Reply& answer) { answer_ = std::move(answer); };
+  const int result = socket_.request(method, params, reply, 0, late, std::move(fds));
   if (result == HF_TIMEOUT) return;  // the rule: it has only just been asked
   reply.code = result;
   reply.sentence = last_failure();
@@ -237,6 +239,9 @@ int Connection::answered(Reply& answer) {
   switch (step_) {
     case Step::kBegin:
       return began(answer);
+    case Step::kMemory:
+      give_memory(answer);
+      return HF_OK;
     case Step::kHandles:
       handles_answered(answer);
       return HF_OK;
@@ -261,8 +266,20 @@ int Connection::began(const Reply& answer) {
   if (flag(answer.result, "full_fences")) full_fences_.store(true, std::memory_order_relaxed);
   listed_ = 0;
   keys_listed_ = false;
-  ask_handles();
+  give_memory(answer);
   return HF_OK;
+}
+
+// What the broker lacks of our sealed segments, as far as we have it; then comes the rest.
+void Connection::give_memory(const Reply& answer) {
+  const nlohmann::json& lost = list(answer.result, "lost");
+  if (lost.empty()) return ask_handles();
+  std::vector<int> fds;
+  for (const nlohmann::json& id : lost) {
+    const auto at = id.is_number_unsigned() ? memory_.find(id.get<std::uint64_t>()) : memory_.end();
+    if (at != memory_.end() && fds.size() < kDescriptorsPerRequest) fds.push_back(at->second);
+  }
+  ask(Step::kMemory, "resume.memory", nlohmann::json::object(), std::move(fds));
 }
 
 void Connection::ask_handles() {

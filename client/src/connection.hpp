@@ -84,6 +84,11 @@ class Connection {
   void begin_open(std::uint64_t key) { pending_keys_.insert(key); }
   void end_open(std::uint64_t key) { pending_keys_.erase(key); }
 
+  // A segment whose descriptor this process keeps, because nobody keeps it for the broker: a resumption gives it back.
+  // The descriptor stays the caller's, until let_go_memory().
+  void keep_memory(std::uint64_t segment, int fd) { memory_[segment] = fd; }
+  void let_go_memory(std::uint64_t segment) { memory_.erase(segment); }
+
   std::shared_ptr<HeldHandle> hold(std::uint64_t handle);
   // True: to be told to the broker now. False: it will be, once the resumption under way is done.
   bool let_go(std::uint64_t handle);
@@ -97,7 +102,7 @@ class Connection {
 
  private:
   enum class State : std::uint8_t { kUp, kAway, kResuming, kRefused };
-  enum class Step : std::uint8_t { kBegin, kHandles, kEnd, kLibrary /* the next release's */ };
+  enum class Step : std::uint8_t { kBegin, kMemory, kHandles, kEnd, kLibrary /* the next release's */ };
   struct Errand {
     const char* method;
     nlohmann::json params;
@@ -110,7 +115,8 @@ class Connection {
   int answered(Reply& answer);
   int began(const Reply& answer);
   void handles_answered(const Reply& answer);
-  void ask(Step step, const char* method, const nlohmann::json& params);
+  void ask(Step step, const char* method, const nlohmann::json& params, std::vector<int> fds = {});
+  void give_memory(const Reply& answer);
   void ask_handles();
   void finish();
   int refuse(int code, const std::string& sentence);
@@ -120,6 +126,7 @@ class Connection {
   std::atomic<bool> full_fences_{false};
 
   std::map<std::uint64_t, std::shared_ptr<HeldHandle>> held_;
+  std::map<std::uint64_t, int> memory_;  // by segment
   std::vector<Errand> errands_;
   std::uint32_t session_ = 0;
   std::string token_;

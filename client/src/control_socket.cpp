@@ -25,7 +25,7 @@ namespace holdfast::client {
 
 namespace {
 
-constexpr std::size_t kDescriptorsMax = 64;  // of one reply
+constexpr std::size_t kDescriptorsMax = 64;  // of one line
 
 // How long connect() waits where the broker has more connections to take than its backlog holds. 0 would be for ever.
 void bound_connect(int socket, std::int64_t timeout_ns) {
@@ -94,6 +94,7 @@ void ControlSocket::close() {
     socket_.reset();
   }
   unsent_.clear();
+  unsent_fds_.clear();
   received_ = {};
   received_fds_.clear();
   const auto given_up = std::exchange(given_up_, {});
@@ -129,7 +130,7 @@ int ControlSocket::connect(const std::vector<std::string>& paths, std::int64_t t
 }
 
 int ControlSocket::request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
-                           LateReply late) {
+                           LateReply late, std::vector<int> fds) {
   if (!socket_) return fail(HF_E_NO_BROKER, "there is no connection to the broker at " + path_);
   if (const int result = take_late(); result != HF_OK) return result;
   const std::uint64_t id = next_id_++;
@@ -143,10 +144,12 @@ int ControlSocket::request(const char* method, const nlohmann::json& params, Rep
   int result = flush(deadline);
   if (result == HF_OK) {
     unsent_ = std::move(line);
+    unsent_fds_ = std::move(fds);
     result = flush(deadline);
     // Not even begun: it can be taken back. Else its end goes out before the next.
     if (result == HF_TIMEOUT && unsent_.size() < bytes) given_up_[id] = {asked_ns, std::exchange(late, nullptr)};
     if (unsent_.size() == bytes) unsent_.clear();
+    unsent_fds_.clear();
   }
   if (result == HF_TIMEOUT) {
     Reply none;
@@ -232,9 +235,31 @@ int ControlSocket::hand_out(Answer& answer) {
   return HF_OK;
 }
 
+// Descriptors go with the first byte of their line.
+ssize_t ControlSocket::send_some() {
+  alignas(cmsghdr) char control_bytes[CMSG_SPACE(kDescriptorsMax * sizeof(int))] = {};
+  iovec part{unsent_.data(), unsent_.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!unsent_fds_.empty()) {
+    const std::size_t bytes = unsent_fds_.size() * sizeof(int);
+    message.msg_control = control_bytes;
+    message.msg_controllen = CMSG_SPACE(bytes);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(bytes);
+    std::memcpy(CMSG_DATA(header), unsent_fds_.data(), bytes);
+  }
+  const ssize_t n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n > 0) unsent_fds_.clear();
+  return n;
+}
+
 int ControlSocket::flush(const Deadline& deadline) {
   while (!unsent_.empty()) {
-    const ssize_t n = ::send(socket_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = send_some();
     if (n > 0) {
       unsent_.erase(0, static_cast<std::size_t>(n));
     } else if (errno == EAGAIN) {

@@ -56,8 +56,9 @@ class ControlSocket {
   [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply) {
     return request(method, params, reply, timeout_ns_, nullptr);
   }
+  // `fds`: descriptors that go with it.
   [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns,
-                            LateReply late);
+                            LateReply late, std::vector<int> fds = {});
 
   // Hands out the replies of given up requests that are here, without waiting.
   [[nodiscard]] int take_late() { return take_late(Deadline(0)); }
@@ -98,6 +99,7 @@ class ControlSocket {
   };
 
   int flush(const Deadline& deadline);
+  ssize_t send_some();
   int next_answer(const Deadline& deadline, Answer& answer);
   int receive_some(const Deadline& deadline);
   int settle(Answer& answer, Reply& reply);
@@ -110,6 +112,7 @@ class ControlSocket {
   Descriptor socket_;
   std::string path_;
   std::string unsent_;
+  std::vector<int> unsent_fds_;  // not ours
   control::LineBuffer received_;
   std::deque<Descriptor> received_fds_;  // of lines that have not been taken from received_
   std::map<std::uint64_t, GivenUp> given_up_;

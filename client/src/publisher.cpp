@@ -53,6 +53,7 @@ int hf_publisher::open(const std::shared_ptr<Session>& session, const char* topi
   opened->resumed_ = session->resumed();
   if (const int result = opened->set_up(options, reply); result != HF_OK) {
     session->close_handle(opened->handle_->id);
+    opened->let_go_lane();
     delete opened;
     return result;
   }
@@ -73,6 +74,8 @@ int hf_publisher::set_up(const hf_publisher_options& options, Reply& reply) {
   int result = lane_.map(reply.fds.front().get(), shm::SegmentKind::kLane, number(lane, "segment"), lane_bytes_,
                          number(lane, "reserve_bytes"), true);
   if (result != HF_OK) return result;
+  lane_segment_ = number(lane, "segment");
+  keep_lane(reply);
   if (flag(lane, "sealed")) {
     Reply mapped;
     result = session_->request("publisher.mapped", {{"handle", handle_->id}}, mapped);
@@ -90,6 +93,22 @@ int hf_publisher::set_up(const hf_publisher_options& options, Reply& reply) {
     return fail(HF_E_PROTOCOL, "the broker's reply names a place outside its segments");
   make_writer(board, ring, chunks_max_);
   return HF_OK;
+}
+
+// For a broker that may lose its own descriptor and cannot find the file by a name.
+void hf_publisher::keep_lane(Reply& reply) {
+  const nlohmann::json& listed = list(reply.result, "fds");
+  if (listed.empty() || !flag(listed.front(), "keep")) return;
+  lane_fd_ = std::move(reply.fds.front());
+  close_in_child(lane_fd_.get());
+  session_->keep_memory(lane_segment_, lane_fd_.get());
+}
+
+void hf_publisher::let_go_lane() {
+  if (!lane_fd_) return;
+  session_->let_go_memory(lane_segment_);
+  forget_in_child(lane_fd_.get());
+  lane_fd_.reset();
 }
 
 void hf_publisher::make_writer(std::uint64_t board_offset, std::uint32_t ring, std::uint32_t chunks) {
@@ -638,6 +657,7 @@ void hf_publisher::close(bool handle_gone) {
     writer_->finish();
     ring_sleepers();
     session_->close_handle(handle_->id);
+    let_go_lane();
     // Open loans keep the lane's memory, and nothing else.
     reader_peers_.clear();
     session_.reset();

@@ -63,9 +63,14 @@ struct hf_publisher {
   using Deadline = holdfast::client::Deadline;
 
   hf_publisher(std::shared_ptr<holdfast::client::Session> session, std::string topic);
-  ~hf_publisher() = default;
+  ~hf_publisher() {
+    // Closed at fork(): the number may be another's by now.
+    if (forks_ != holdfast::client::g_fork_count) lane_fd_.release();
+  }
 
   int set_up(const hf_publisher_options& options, holdfast::client::Reply& reply);
+  void keep_lane(holdfast::client::Reply& reply);
+  void let_go_lane();
   void make_writer(std::uint64_t board_offset, std::uint32_t ring, std::uint32_t chunks);
 
   // Room in the ring.
@@ -122,6 +127,8 @@ struct hf_publisher {
   std::shared_ptr<holdfast::client::HeldHandle> handle_;
   std::uint32_t resumed_ = 0;  // the session, when we looked last
   holdfast::client::Mapping lane_;
+  std::uint64_t lane_segment_ = 0;
+  holdfast::client::Descriptor lane_fd_;  // of a sealed one that nobody else keeps for the broker
   std::uint64_t lane_bytes_ = 0;
   std::uint64_t bytes_max_ = 0;
   std::uint32_t chunks_max_ = 0;

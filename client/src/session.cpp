@@ -162,6 +162,13 @@ int Session::map_own(const nlohmann::json& result, std::vector<Descriptor>& fds)
   broker_ = {file.st_dev, file.st_ino};
   lock_ = std::move(fds[static_cast<std::size_t>(session_at)]);
   close_in_child(lock_.get());
+  const auto at = [&](int index) -> const nlohmann::json& { return listed[static_cast<std::size_t>(index)]; };
+  if (flag(at(session_at), "keep")) keep_memory(number(at(session_at), "segment"), lock_.get());
+  if (flag(at(bells_at), "keep")) {
+    bells_fd_ = std::move(fds[static_cast<std::size_t>(bells_at)]);
+    close_in_child(bells_fd_.get());
+    keep_memory(number(at(bells_at), "segment"), bells_fd_.get());
+  }
   return lock_session(lock_.get());
 }
 
@@ -170,6 +177,7 @@ Session::~Session() {
   if (forks_ != g_fork_count) {
     // The parent's session: its descriptors were closed at fork(), their numbers may be others' by now.
     lock_.release();
+    bells_fd_.release();
     connection_.abandon();
     return;
   }
@@ -182,6 +190,7 @@ Session::~Session() {
                                 connection_.awaits_reply() ? kRingWaitNs : std::min(timeout_ns_, kLastLookNs), nullptr);
   }
   if (lock_) forget_in_child(lock_.get());
+  if (bells_fd_) forget_in_child(bells_fd_.get());
 }
 
 // ---- requests -----------------------------------------------------------------------------------------------------
@@ -337,6 +346,16 @@ void Session::take_words() {
   words_.clear();
 }
 
+void Session::keep_memory(std::uint64_t segment, int fd) {
+  const auto lock = lock_control();
+  connection_.keep_memory(segment, fd);
+}
+
+void Session::let_go_memory(std::uint64_t segment) {
+  const auto lock = lock_control();
+  connection_.let_go_memory(segment);
+}
+
 void Session::look_for_broker() {
   if (lost()) return;
   const KeptSentence kept;
@@ -461,6 +480,8 @@ int Session::fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::v
     auto records = std::make_shared<Mapping>();
     auto bells = std::make_shared<Mapping>();
     const nlohmann::json& listed = list(reply.result, "fds");
+    // It lives, and has still to give its memory back to a broker that lost it: to be asked for again.
+    if (find_fd(listed, "session", id) < 0 || find_fd(listed, "bells", id) < 0) continue;
     int code = map_listed(listed, reply.fds, find_fd(listed, "session", id), shm::SegmentKind::kSession,
                           number(peer, "session_reserve_bytes"), false, *records);
     if (code != HF_OK) return code;

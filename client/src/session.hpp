@@ -121,6 +121,10 @@ class Session : public std::enable_shared_from_this<Session> {
   // Waits a second at most, for a broker that does not answer or a thread that waits for it: it will hear of it then.
   void close_handle(std::uint64_t handle);
 
+  // Segments that nobody but this process keeps for the broker. The descriptor stays the caller's.
+  void keep_memory(std::uint64_t segment, int fd);
+  void let_go_memory(std::uint64_t segment);
+
   // For the data path: if the broker has gone, looks whether one is there again, as BackOff says. Any failure is nobody's
   // concern. The first is for who is about to sleep, and gives it a few milliseconds to answer; the second does not wait:
   // the next call goes on from there. `now`: there is one, as shared memory says.
@@ -207,6 +211,7 @@ class Session : public std::enable_shared_from_this<Session> {
   bool full_fences_ = false;
   BrokerId broker_{};  // which one the id belongs to
   Descriptor lock_;  // the session segment's descriptor, which carries the fcntl lock
+  Descriptor bells_fd_;  // kept for the broker, if nobody else does
   std::shared_ptr<Mapping> records_;
   std::shared_ptr<Mapping> bells_;
   std::shared_ptr<Mapping> roster_;

@@ -179,9 +179,30 @@ bool hf_subscriber::attach_due() const {
   return lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_);
 }
 
-// Lanes have come (or gone: those end by themselves), or a broker was restarted. Waits for one that is away for at most
-// `away_ns` (negative: as long as a request may take).
+// Lanes have come or ended, or a broker was restarted. Waits for one that is away for at most `away_ns` (negative: as long
+// as a request may take).
 int hf_subscriber::attach_lanes(std::int64_t away_ns) {
+  const int result = ask_for_lanes(away_ns);
+  // Also where nobody answers. What the answer counts as known was on the roster before it.
+  see_ends();
+  return result;
+}
+
+// A lane ends by itself, unless it is sealed and the broker that saw its publisher die is not the one that made it.
+void hf_subscriber::see_ends() {
+  for (LaneView* lane : lanes_) lane->reader().see_end();
+}
+
+void hf_subscriber::see_changes() {
+  if (attach_due()) {
+    (void)attach_lanes(0);
+  } else if (no_more_ != HF_OK) {
+    changes_ = Atomics::load<At::kSleepTopic>(topic_block_->changes);
+    see_ends();
+  }
+}
+
+int hf_subscriber::ask_for_lanes(std::int64_t away_ns) {
   bool more = true;
   while (more) {
     Reply reply;
@@ -244,8 +265,8 @@ int hf_subscriber::take(hf_view& view) {
 }
 
 int hf_subscriber::take_any(hf_view& view) {
-  if (attach_due()) [[unlikely]]
-    (void)attach_lanes(0);
+  if (lanes_changed()) [[unlikely]]
+    see_changes();
   const LaneView* limited = nullptr;
   for (std::size_t tried = lanes_.size(); tried > 0; --tried) {
     if (next_ >= lanes_.size()) next_ = 0;
@@ -381,6 +402,7 @@ std::int64_t hf_subscriber::sleep_ns(std::int64_t most_ns) const {
 }
 
 void hf_subscriber::look_for_broker() {
+  see_ends();
   if (no_more_ != HF_OK) return;
   session().look_for_broker();
   if (!session().lost()) return;

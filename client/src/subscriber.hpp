@@ -166,8 +166,11 @@ struct hf_subscriber {
   bool lanes_changed() const;
   bool attach_due() const;
   int attach_lanes(std::int64_t away_ns);
+  int ask_for_lanes(std::int64_t away_ns);
   int attach_listed(const nlohmann::json& result, std::vector<holdfast::client::Descriptor>& fds, std::int64_t away_ns);
   void attach_no_more(int why);
+  void see_changes();
+  void see_ends();
   int take_any(hf_view& view);
   int not_taken(holdfast::shm::Take result, holdfast::shm::Told told, hf_view& view);
   int deliver(LaneView& lane, const holdfast::shm::Taken& taken, hf_view& view);

@@ -38,7 +38,6 @@ Actions State::adopt(TimeMs now, const RegistryRows& rows, const std::vector<shm
   }
   for (const auto& [id, session] : tables_.sessions) ring_session(id);
   flush_rings();
-  drop_lost_lanes();
   for (const SessionId id : gone)
     if (tables_.sessions.contains(id)) end_session(id, shm::LaneState::kAborted);
   std::vector<TopicId> topics;
@@ -74,6 +73,8 @@ void State::adopt_rows(const RegistryRows& rows) {
     lane.linked = lane.blocks.size();
     lane.places.resize(lane.blocks.size() * shm::kRosterEntries);
     lane.idle_since = now_;
+    lane.ends_on_roster = tables_.segments.at(facts.segment).sealed || tables_.lost.contains(facts.segment);
+    if (lane.ends_on_roster) lane.flags |= shm::roster_end(facts.state);
     for (const std::uint64_t block : lane.blocks) taken(blocks_.take(block, sizeof(shm::RosterBlock)));
     tables_.topics.at(facts.topic).lanes.insert(facts.id);
     const auto owner = tables_.sessions.find(facts.session);
@@ -147,22 +148,6 @@ void State::repair_roster(const std::vector<shm::RosterBlock>& roster) {
       }
       repair_block(lane.blocks[i], roster.at(index_of(lane.blocks[i])), wanted);
     }
-  }
-}
-
-// A lane whose file is not there cannot be shown to anybody any more. Who has it mapped keeps it.
-void State::drop_lost_lanes() {
-  std::vector<LaneId> lanes;
-  for (const auto& [id, lane] : tables_.lanes)
-    if (tables_.lost.contains(lane.facts.segment)) lanes.push_back(id);
-  for (const LaneId id : lanes) {
-    if (!tables_.lanes.at(id).ended()) close_publisher(tables_.lanes.at(id).facts.publisher, shm::LaneState::kAborted);
-    if (!tables_.lanes.contains(id)) continue;
-    std::vector<HandleId> readers;
-    for (const auto& [handle, reader] : tables_.lanes.at(id).readers) readers.push_back(handle);
-    for (const HandleId handle : readers)
-      if (tables_.lanes.contains(id)) detach(handle, id);
-    if (tables_.lanes.contains(id)) remove_lane(id);
   }
 }
 

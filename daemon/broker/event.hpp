@@ -68,9 +68,15 @@ struct ReplyLost {
   HandleId handle;  // 0: the session itself
 };
 
+// A client that resumes has given back a segment that was lost: its file is there again.
+struct SegmentBack {
+  SegmentId segment;
+};
+
 struct Tick {};
 struct Drain {};
 
-using Event = std::variant<Connected, Request, SegmentReady, Disconnected, SessionEnded, ReplyLost, Tick, Drain>;
+using Event =
+    std::variant<Connected, Request, SegmentReady, Disconnected, SessionEnded, ReplyLost, SegmentBack, Tick, Drain>;
 
 }  // namespace holdfast::broker

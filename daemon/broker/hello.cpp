@@ -90,8 +90,10 @@ void State::commit_hello(const Operation& operation) {
   nlohmann::json fds = nlohmann::json::array();
   fds.push_back(descriptor_json(records, "session", "rw"));
   fds.back()["reserve_bytes"] = records.reserve_bytes;
+  fds.back()["keep"] = to_be_kept(records);
   fds.push_back(descriptor_json(bells, "bells", "rw"));
   fds.back()["reserve_bytes"] = bells.reserve_bytes;
+  fds.back()["keep"] = to_be_kept(bells);
   fds.push_back(descriptor_json(roster, "roster", "ro"));
   nlohmann::json result{{"session", session.facts.id},
                         {"token", session.facts.token},

@@ -52,6 +52,8 @@ inline constexpr std::uint64_t kLaneBytesMax = std::uint64_t{1} << 44;
 inline constexpr std::size_t kLanesPerReply = 32;
 inline constexpr std::size_t kPeersPerRequest = 16;
 inline constexpr std::size_t kHandlesPerResume = 256;
+// Of segments that a client gives back, with one request.
+inline constexpr std::size_t kDescriptorsPerRequest = 64;
 inline constexpr std::size_t kTokenBytesMax = 128;
 
 // Paging of lists, and how much of one topic is listed.

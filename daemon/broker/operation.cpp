@@ -109,9 +109,11 @@ Refusal State::explain(const Outcome& outcome) {
                          " were asked for: ask for less, or free memory (`holdfast holders` says who has it)",
                      {{"asked_bytes", outcome.asked_bytes}, {"free_bytes", outcome.free_bytes}});
     case control::Failure::kBusy:
-      return Refusal(control::Failure::kBusy,
-                     "the broker has no descriptor left for this: close something, or raise its limit of open files",
-                     {{"limit", "descriptors"}});
+      return Refusal(
+          control::Failure::kBusy,
+          "the broker has no descriptor left for this: close something, or raise its limit of open files (for "
+          "sealed memory FileDescriptorStoreMax= of its unit, too)",
+          {{"limit", "descriptors"}});
     default:
       return Refusal(control::Failure::kSystem,
                      outcome.call + " failed in the broker with errno " + std::to_string(outcome.error),

@@ -159,6 +159,7 @@ void State::reply_publisher(const Call& call, const Publisher& publisher) {
                                           {"kind", "lane"},
                                           {"access", "rw"},
                                           {"bytes", segment.bytes},
+                                          {"keep", to_be_kept(segment)},
                                           {"lane", lane.facts.id}}});
   reply(call, std::move(result), {{segment.id, true}}, session.facts.id, publisher.facts.id);
 }
@@ -279,6 +280,13 @@ void State::commit_turn(const Operation& operation) {
   reply(operation.call, {{"turned", turned}});
 }
 
+// The end of a lane that the broker cannot write: its readers look there when the topic has changed. They are rung later.
+void State::end_on_roster(Lane& lane) {
+  lane.flags |= shm::roster_end(lane.facts.state);
+  actions_.emplace_back(StoreFlags{lane.blocks.front(), lane.flags});
+  if (lane.facts.shown) bump(tables_.topics.at(lane.facts.topic).facts.block);
+}
+
 // The client has stored the state already, if it closes; the compare-and-swap does it where it has not.
 void State::close_publisher(HandleId handle, shm::LaneState state) {
   const auto at = tables_.publishers.find(handle);
@@ -287,6 +295,7 @@ void State::close_publisher(HandleId handle, shm::LaneState state) {
   actions_.emplace_back(EndLane{lane.facts.segment, state});
   lane.facts.state = state;
   lane.idle_since = now_;
+  if (lane.ends_on_roster) end_on_roster(lane);
   put(lane.facts);
   for (const auto& [reader, row] : lane.readers) ring_session(row.session);
   actions_.emplace_back(DeleteRow{Table::kHandles, handle});

@@ -31,6 +31,7 @@ const State::MethodRow State::kMethods[] = {
     {"publisher.open", true, &State::publisher_open},
     {"publisher.mapped", true, &State::publisher_mapped},
     {"resume.begin", false, &State::resume_begin},
+    {"resume.memory", false, &State::resume_memory},
     {"resume.handles", false, &State::resume_handles},
     {"resume.end", false, &State::resume_end},
     {"subscriber.open", true, &State::subscriber_open},
@@ -139,11 +140,12 @@ std::optional<Refusal> State::may_call(const Connection& connection, const Metho
                    "uid " + std::to_string(connection.peer.uid) +
                        " may not use this broker: run as its user, or join the group of its socket",
                    {{"uid", connection.peer.uid}});
-  const bool resumes = row.name == "resume.handles" || row.name == "resume.end";
+  const bool resumes = row.name.starts_with("resume.") && row.name != "resume.begin";
   if (resumes != (connection.resuming != 0) && row.name != "ping" && row.name != "stats")
     return Refusal(control::Failure::kRequest,
-                   resumes ? std::string(row.name) + " comes after resume.begin"
-                           : "between resume.begin and resume.end come only resume.handles, ping and stats");
+                   resumes
+                       ? std::string(row.name) + " comes after resume.begin"
+                       : "between resume.begin and resume.end come only resume.memory, resume.handles, ping and stats");
   if (draining_ && (row.name == "hello" || row.name == "publisher.open" || row.name == "subscriber.open"))
     return Refusal(control::Failure::kDraining, "the broker is shutting down and opens nothing new: try again later");
   if (row.needs_session && connection.session == 0)

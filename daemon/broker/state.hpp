@@ -40,6 +40,7 @@ struct BrokerSetup {
   std::string version;
   std::uint64_t epoch = 1;
   std::uint32_t uid = 0;  // the broker's own
+  bool stored = false;  // sealed segments outlive the broker by themselves: clients need not keep their descriptors
   std::optional<std::uint32_t> group;  // whose members may connect, too; none: only its own uid, and root
   std::uint64_t session_bytes_max = 0;  // 0: no quota
   std::size_t sessions_max = kSessionsMax;
@@ -61,6 +62,9 @@ class State {
   [[nodiscard]] Actions step(TimeMs now, Event event);
 
   const Tables& tables() const { return tables_; }
+  // May this connection give segments back now, and this one? nullptr: no.
+  bool awaits_memory(ConnectionId connection) const;
+  const SegmentFacts* awaited_segment(ConnectionId connection, SegmentId segment) const;
   bool draining() const { return draining_; }
 
   // Takes over what an earlier broker left: the rows (check_rows() found them sound), the roster's blocks as they are in
@@ -124,6 +128,7 @@ class State {
   void on(const Disconnected& event);
   void on(const SessionEnded& event);
   void on(const ReplyLost& event);
+  void on(const SegmentBack& event);
   void on(const Tick& event);
   void on(const Drain& event);
   std::optional<Refusal> may_call(const Connection& connection, const MethodRow& row) const;
@@ -165,8 +170,12 @@ class State {
 
   // resume.cpp
   void resume_begin(Call call, Params& params);
+  void resume_memory(Call call, Params& params);
   void resume_handles(Call call, Params& params);
   void resume_end(Call call, Params& params);
+  nlohmann::json ask_for_memory(Connection& connection);
+  bool lost_segment(SegmentId segment) const;
+  bool lane_lost(HandleId publisher) const;
   static HandleId known_key(const Session& session, std::uint64_t key);
   static Refusal key_of_another(std::uint64_t key, HandleId handle);
 
@@ -179,7 +188,6 @@ class State {
   void find_unattached();
   void repair_block(std::uint64_t offset, const shm::RosterBlock& seen, const shm::RosterBlock& wanted);
   void repair_roster(const std::vector<shm::RosterBlock>& roster);
-  void drop_lost_lanes();
 
   // publisher.cpp
   void publisher_open(Call call, Params& params);
@@ -196,6 +204,7 @@ class State {
   void commit_grow(const Operation& operation);
   void commit_turn(const Operation& operation);
   void close_publisher(HandleId handle, shm::LaneState state);
+  void end_on_roster(Lane& lane);
   Publisher* publisher_of(const Call& call, HandleId handle);
 
   // subscriber.cpp
@@ -233,6 +242,7 @@ class State {
   void remove_lane(LaneId lane);
   void consider(LaneId lane);
   void show_lane(Lane& lane);
+  bool away(const Lane& lane) const;
   void ring_subscribers(const Topic& topic);
   void ring_session(SessionId session);
   void flush_rings();
@@ -249,6 +259,8 @@ class State {
   TopicReport report_topic(const Topic& topic) const;
   SubscriptionReport report_subscription(const Topic& topic, const Subscriber& subscriber) const;
 
+  // Nobody else keeps its descriptor for the next broker, so its client has to.
+  bool to_be_kept(const SegmentFacts& segment) const { return segment.sealed && !setup_.stored; }
   std::uint64_t next_id() { return ++last_id_; }
 
   // Set once.

@@ -64,7 +64,7 @@ std::optional<Refusal> State::plan_lanes(Operation& operation) {
   const StartAt start = tables_.subscribers.at(operation.handle).facts.start;
   for (const LaneId id : topic.lanes) {
     Lane& lane = tables_.lanes.at(id);
-    if (lane.ended() && start == StartAt::kNext) continue;
+    if (lane.ended() && (start == StartAt::kNext || tables_.lost.contains(lane.facts.segment))) continue;
     // A lane that is not shown yet has no sample yet.
     if (auto refusal = reserve_reader(operation, operation.handle, lane, !lane.facts.shown)) return refusal;
   }
@@ -134,7 +134,12 @@ void State::reply_lanes(const Operation& operation, nlohmann::json result, bool 
   auto at = subscriber.lanes.upper_bound(operation.lane);
   for (; at != subscriber.lanes.end() && list.size() < kLanesPerReply; ++at) {
     const Lane& lane = tables_.lanes.at(*at);
-    if (!lane.facts.shown || tables_.lost.contains(lane.facts.segment)) continue;
+    if (!lane.facts.shown || (lane.ended() && tables_.lost.contains(lane.facts.segment))) continue;
+    // It is listed when its client has given it back, and those behind it, too: ids only ascend.
+    if (away(lane)) {
+      at = subscriber.lanes.end();
+      break;
+    }
     const SegmentFacts& segment = tables_.segments.at(lane.facts.segment);
     list.push_back(lane_json(lane, operation.handle));
     fds.push_back({{"segment", segment.id},

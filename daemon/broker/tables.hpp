@@ -34,6 +34,8 @@ struct Connection {
   std::uint64_t protocol = 0;  // agreed on with `hello` or `resume.begin`
   bool newer =
       false;  // the client knows later protocols than we do: what it sends may have members that we do not know
+  SegmentId memory_asked = 0;  // lost segments up to this one were asked for
+  bool awaits_memory = false;  // the last answer asked for some
 };
 
 struct Session {
@@ -67,6 +69,7 @@ struct Lane {
   std::vector<HandleId> places;       // by entry index; 0: free
   std::map<HandleId, Reader> readers;
   std::uint64_t flags = 0;        // of its first block
+  bool ends_on_roster = false;    // sealed, and adopted, or lost: the broker cannot write its header
   TimeMs idle_since = 0;          // since it ended, and since its last reader left
   TimeMs drop_at = 0;             // its place in State::idle_; 0: not there
   std::uint64_t growing_to = 0;   // a GrowSegment is on its way; 0: none
@@ -95,7 +98,8 @@ struct Tables {
   std::unordered_map<LaneId, Lane> lanes;
   std::unordered_map<HandleId, Publisher> publishers;
   std::unordered_map<HandleId, Subscriber> subscribers;
-  std::set<SegmentId> lost;  // adopted, but their file was not there: nothing of them can be handed out
+  // Adopted, but their file was not there: nothing of them can be handed out, unless their client gives them back.
+  std::set<SegmentId> lost;
 };
 
 }  // namespace holdfast::broker

@@ -93,6 +93,8 @@ void State::vanish_if_unused(TopicId id) {
 void State::consider(LaneId id) {
   Lane& lane = tables_.lanes.at(id);
   if (!lane.ended() || !lane.readers.empty()) return;
+  // Nobody can be shown it any more.
+  if (tables_.lost.contains(lane.facts.segment)) return remove_lane(id);
   const Topic& topic = tables_.topics.at(lane.facts.topic);
   const std::int64_t linger_ms = topic.facts.options.linger_ms;
   TimeMs at = INT64_MAX;
@@ -126,6 +128,7 @@ void State::remove_lane(LaneId id) {
   actions_.emplace_back(DeleteRow{Table::kSegments, segment});
   actions_.emplace_back(DeleteRow{Table::kLanes, id});
   tables_.segments.erase(segment);
+  tables_.lost.erase(segment);
   vanish_if_unused(topic.facts.id);
 }
 
@@ -153,6 +156,13 @@ void State::show_lane(Lane& lane) {
   const std::set<LaneId> lanes = topic.lanes;
   for (const LaneId other : lanes)
     if (other != lane.facts.id) consider(other);
+}
+
+// Can it not be handed out yet? Its client has still to give it back, or the bells that ring who waits for its readers.
+bool State::away(const Lane& lane) const {
+  if (lane.ended()) return false;
+  return tables_.lost.contains(lane.facts.segment) ||
+         tables_.lost.contains(tables_.sessions.at(lane.facts.session).facts.bells);
 }
 
 void State::ring_subscribers(const Topic& topic) {

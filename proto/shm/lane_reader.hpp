@@ -80,6 +80,7 @@ class LaneReader {
       : memory_(memory),
         pins_(memory.record->pins),
         mask_(memory.ring_slots - 1),
+        state_(&memory.header->state),
         payload_offset_(chunks_offset(memory.ring_slots)),
         size_(A::template load<At::kTakeSize>(memory.block->size)),
         lossless_(memory.lossless) {}
@@ -115,6 +116,16 @@ class LaneReader {
 
   // Holds the publisher back no longer. Views and their pins stay.
   void leave() { A::template store<At::kLeaveCursor>(memory_.record->cursor, kCursorNone); }
+
+  // Has the lane ended without its own `state` saying so? As row 9: the end first, then the stamp once more. The roster's
+  // word is looked at where the lanes of the topic have changed, and after a sleep that nobody ended, never in a take.
+  void see_end() {
+    const LaneState end = ended_by(A::template load<At::kScanRoster>(memory_.block->flags));
+    if (end == LaneState::kOpen || state_ == &end_) return;
+    if (A::template load<At::kTakeState>(*state_) != static_cast<std::uint64_t>(LaneState::kOpen)) return;
+    end_ = static_cast<std::uint64_t>(end);
+    state_ = &end_;
+  }
 
   // Takes one sample. kSample: `taken` names it; a chunk stays ours until release(taken.chunk).
   Take take(Taken& taken) {
@@ -167,7 +178,7 @@ class LaneReader {
   // Nothing new on a lane that goes on. False: something is there, perhaps an end.
   [[gnu::always_inline]] bool nothing_yet() const {
     return A::template load<At::kTakeStamp>(memory_.ring[cursor_ & mask_].stamp) < stamp_of(cursor_) &&
-           A::template load<At::kTakeState>(memory_.header->state) == static_cast<std::uint64_t>(LaneState::kOpen);
+           A::template load<At::kTakeState>(*state_) == static_cast<std::uint64_t>(LaneState::kOpen);
   }
 
   // Takes up to taken.size() samples under one fence; `count` says how many. kSample if at least one.
@@ -369,7 +380,7 @@ class LaneReader {
   Take missing(std::uint64_t stamp) {
     told_ = {cursor_, 0, false};
     if (stamp < stamp_of(cursor_)) {
-      const std::uint64_t state = A::template load<At::kTakeState>(memory_.header->state);
+      const std::uint64_t state = A::template load<At::kTakeState>(*state_);
       if (state == static_cast<std::uint64_t>(LaneState::kOpen)) return Take::kEmpty;
       // Row 9: the state first, then the stamp once more.
       stamp = A::template load<At::kTakeStamp>(memory_.ring[cursor_ & mask_].stamp);
@@ -399,7 +410,7 @@ class LaneReader {
   // Which position it is nobody can tell, so the cursor stays. A publisher that lives may put it right; one that has
   // ended will not: the lane is reported once, and then its end.
   Take impossible_stamp() {
-    const std::uint64_t state = A::template load<At::kTakeState>(memory_.header->state);
+    const std::uint64_t state = A::template load<At::kTakeState>(*state_);
     if (!reported_ || state == static_cast<std::uint64_t>(LaneState::kOpen)) {
       reported_ = true;
       return Take::kCorrupt;
@@ -473,12 +484,14 @@ class LaneReader {
   LaneReaderMemory memory_;
   std::uint8_t* pins_;
   std::uint64_t mask_;
+  const std::uint64_t* state_;  // in the header, until see_end() finds what the broker could not write there
   std::uint64_t payload_offset_;
   std::uint64_t cursor_ = 0;
   std::uint64_t missed_ = 0;
   std::uint64_t size_;
   bool lossless_;
   bool reported_ = false;  // a stamp of no position
+  std::uint64_t end_ = 0;  // what state_ leads to when the roster says more than the lane
   Told told_{};
 };
 

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "proto/shm/lane_layout.hpp"
 #include "proto/shm/segment.hpp"
 
 namespace holdfast::shm {
@@ -34,7 +35,7 @@ struct RosterBlock {
   std::uint64_t next;     // offset of the next block of this lane, 0 at the end; release
   std::uint64_t size;     // lane: valid bytes of its segment; release, after fallocate. Never shrinks
   std::uint64_t changes;  // bumped, release, after any change of the block (topic: of its set of lanes)
-  std::uint64_t flags;    // kRosterFullFences
+  std::uint64_t flags;    // lane: kRosterFullFences, kRosterFinished, kRosterAborted
   std::uint64_t entries[kRosterEntries];
 };
 static_assert(sizeof(RosterBlock) == 128);
@@ -45,6 +46,20 @@ static_assert(offsetof(RosterBlock, entries) == 32);
 
 // Somebody on this lane cannot call membarrier: everybody on it uses full fences where light ones would do.
 inline constexpr std::uint64_t kRosterFullFences = 1;
+
+// The lane has ended, and the broker could not say so in the lane itself: it is sealed, and this is not the broker that
+// made it. What the lane's own `state` says comes first.
+inline constexpr std::uint64_t kRosterFinished = 2;
+inline constexpr std::uint64_t kRosterAborted = 4;
+
+constexpr std::uint64_t roster_end(LaneState state) {
+  return state == LaneState::kFinished ? kRosterFinished : state == LaneState::kAborted ? kRosterAborted : 0;
+}
+constexpr LaneState ended_by(std::uint64_t flags) {
+  return (flags & kRosterAborted) != 0    ? LaneState::kAborted
+         : (flags & kRosterFinished) != 0 ? LaneState::kFinished
+                                          : LaneState::kOpen;
+}
 
 // An entry: session 32 | record offset / 128, 24 | flags 8. A whole entry of 0 is an empty place.
 inline constexpr std::uint64_t kEntryPresent = 1;

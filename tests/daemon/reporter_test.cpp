@@ -17,7 +17,7 @@ using nlohmann::json;
 
 class Reports : public testing::Test {
  protected:
-  Reports() : segments_("reports-" + std::to_string(::getpid()), 1), reporter_(segments_) {
+  Reports() : segments_("reports-" + std::to_string(::getpid()), 1, none_), reporter_(segments_) {
     segments_.own();
     broker::CreateSegment lane;
     lane.facts.id = 1;
@@ -60,6 +60,7 @@ class Reports : public testing::Test {
     return reporter_.result(report, about_, now)["topics"][0]["subscriptions"][0]["lanes"][0];
   }
 
+  FdStore none_;
   Segments segments_;
   Reporter reporter_;
   About about_;

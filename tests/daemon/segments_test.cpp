@@ -19,7 +19,7 @@ using broker::Outcome;
 
 class SegmentFiles : public testing::Test {
  protected:
-  SegmentFiles() : segments_("segments-" + std::to_string(::getpid()), 3) {
+  SegmentFiles() : segments_("segments-" + std::to_string(::getpid()), 3, none_) {
     shm::register_membarrier();
     segments_.own();
   }
@@ -54,6 +54,7 @@ class SegmentFiles : public testing::Test {
   }
 
   broker::SegmentId last_ = 0;
+  FdStore none_;
   Segments segments_;
 };
 
@@ -179,7 +180,7 @@ TEST_F(SegmentFiles, AreGoneWhenTheyAreRemoved) {
 TEST_F(SegmentFiles, NothingIsLeftWhenTheyEnd) {
   std::string name;
   {
-    Segments others("segments-other-" + std::to_string(::getpid()), 1);
+    Segments others("segments-other-" + std::to_string(::getpid()), 1, none_);
     others.own();
     const broker::CreateSegment create = plan(shm::SegmentKind::kRoster, 16384, 1 << 20);
     ASSERT_FALSE(others.run(create).failure);
@@ -194,17 +195,17 @@ TEST_F(SegmentFiles, WhatIsAdoptedIsTheSameFileAndStaysUntilItIsOwned) {
   const broker::CreateSegment create = plan(shm::SegmentKind::kSession, 8192, 1 << 20);
   std::string name;
   {
-    Segments first(instance, 1);
+    Segments first(instance, 1, none_);
     ASSERT_FALSE(first.run(create).failure);
     name = first.name(create.facts.id);
   }
   {
-    Segments second(instance, 2);
+    Segments second(instance, 2, none_);
     EXPECT_EQ(second.adopt(create.facts, name), "");
     EXPECT_EQ(second.name(create.facts.id), name);
     EXPECT_NE(second.record(create.facts.id, 4096), nullptr);
   }
-  Segments third(instance, 3);
+  Segments third(instance, 3, none_);
   const auto refused = [&](broker::SegmentFacts facts, const std::string& given) {
     EXPECT_NE(third.adopt(facts, given), "");
     EXPECT_EQ(third.record(facts.id, 0), nullptr);
@@ -226,6 +227,89 @@ TEST_F(SegmentFiles, WhatIsAdoptedIsTheSameFileAndStaysUntilItIsOwned) {
   refused(facts, name);
   EXPECT_EQ(third.adopt(create.facts, name), "");
   third.own();
+}
+
+// A copy of a sealed segment's descriptor, as the store passes it to the next broker.
+FdStore store_of(broker::SegmentId id, Descriptor fd) {
+  FdStore::Found found;
+  found.emplace(id, std::move(fd));
+  return {0, std::move(found)};
+}
+
+TEST_F(SegmentFiles, SealedOnesAreAdoptedFromTheStore) {
+  const std::string instance = "segments-sealed-" + std::to_string(::getpid());
+  for (const auto kind : {shm::SegmentKind::kLane, shm::SegmentKind::kSession, shm::SegmentKind::kBells}) {
+    const broker::CreateSegment create = plan(kind, 16384, 1 << 20, true);
+    Segments first(instance, 1, none_);
+    ASSERT_FALSE(first.run(create).failure);
+    if (kind == shm::SegmentKind::kLane) {
+      ASSERT_FALSE(first.run(broker::SealSegment{1, create.facts.id}).failure);
+    }
+    FdStore store = store_of(create.facts.id, first.open({create.facts.id, true, 0}));
+    Segments second(instance, 2, store);
+    EXPECT_EQ(second.adopt(create.facts, ""), "");
+    EXPECT_NE(second.lane(create.facts.id), nullptr);
+    EXPECT_FALSE(second.run(broker::GrowSegment{1, create.facts.id, 65536}).failure);
+    if (kind != shm::SegmentKind::kLane) continue;
+    // Nobody can write its header any more. What an earlier broker had begun is done.
+    second.run(broker::EndLane{create.facts.id, shm::LaneState::kAborted});
+    EXPECT_EQ(second.lane(create.facts.id)->state, static_cast<std::uint64_t>(shm::LaneState::kOpen));
+    EXPECT_FALSE(second.run(broker::SealSegment{1, create.facts.id}).failure);
+    EXPECT_NE(second.adopt(create.facts, ""), "") << "each once";
+  }
+}
+
+// As a client gives it back. Two rows never get one file.
+TEST_F(SegmentFiles, SealedOnesAreAdoptedFromTheirClients) {
+  const std::string instance = "segments-given-" + std::to_string(::getpid());
+  const broker::CreateSegment lane = plan(shm::SegmentKind::kLane, 16384, 1 << 20, true);
+  Segments first(instance, 1, none_);
+  ASSERT_FALSE(first.run(lane).failure);
+  const auto copy = [&] { return first.open({lane.facts.id, true, 0}); };
+  EXPECT_EQ(Segments::sealed_segment(copy().get()), lane.facts.id);
+  const Descriptor other(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(Segments::sealed_segment(other.get()), 0U);
+  Segments second(instance, 2, none_);
+  EXPECT_EQ(second.adopt(lane.facts, "", copy()), "");
+  auto* header = const_cast<shm::LaneHeader*>(second.lane(lane.facts.id));
+  broker::SegmentFacts twin = lane.facts;
+  header->segment.segment_id = ++twin.id;
+  EXPECT_NE(second.adopt(twin, "", copy()), "") << "its publisher can write its header";
+}
+
+TEST_F(SegmentFiles, WhatTheStoreHasIsLookedAt) {
+  const std::string instance = "segments-looked-" + std::to_string(::getpid());
+  const broker::CreateSegment lane = plan(shm::SegmentKind::kLane, 16384, 1 << 20, true);
+  const broker::CreateSegment session = plan(shm::SegmentKind::kSession, 16384, 1 << 20, true);
+  Segments first(instance, 1, none_);
+  ASSERT_FALSE(first.run(lane).failure);
+  ASSERT_FALSE(first.run(session).failure);
+  const auto refused = [&](broker::SegmentFacts facts, Descriptor fd) {
+    FdStore store = store_of(facts.id, std::move(fd));
+    Segments second(instance, 2, store);
+    EXPECT_NE(second.adopt(facts, ""), "");
+    EXPECT_EQ(second.lane(facts.id), nullptr);
+  };
+  broker::SegmentFacts facts = session.facts;
+  facts.bytes = 1 << 20;
+  refused(facts, first.open({session.facts.id, true, 0}));
+  refused(session.facts, first.open({lane.facts.id, true, 0}));
+  refused(session.facts, {});
+  refused(session.facts, first.open({session.facts.id, false, 0}));
+  // Sealed by somebody else, or not at all.
+  const Descriptor mine = first.open({lane.facts.id, true, 0});
+  ASSERT_EQ(::fcntl(mine.get(), F_ADD_SEALS, F_SEAL_GROW), 0);
+  refused(lane.facts, first.open({lane.facts.id, true, 0}));
+  refused(lane.facts, Descriptor(::memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
+  refused(lane.facts, Descriptor(::open("/dev/null", O_RDWR | O_CLOEXEC)));
+}
+
+// From its first moment: the broker has its header mapped.
+TEST_F(SegmentFiles, SealedLanesCannotBeCutShortBeforeTheyAreMapped) {
+  const broker::SegmentId id = make(shm::SegmentKind::kLane, 16384, 1 << 20, true);
+  const Descriptor fd = segments_.open({id, true, 0});
+  EXPECT_EQ(::ftruncate(fd.get(), 0), -1);
+  EXPECT_EQ(errno, EPERM);
 }
 
 TEST_F(SegmentFiles, LanesEndOnce) {

@@ -6,7 +6,9 @@
 // instance in /dev/shm. Declare it before the clients, so that they go first.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,14 +18,16 @@
 #include "holdfast/holdfast.hpp"
 #include "tests/integration/control.hpp"
 #include "tests/integration/descriptor.hpp"
+#include "tests/integration/fd_keeper.hpp"
 
 namespace holdfast::integration {
 
 class PrivateBroker {
  public:
   // `configuration`: the text of a configuration file; empty: none. `own_pids`: in a pid namespace of its own; throws
-  // NoNamespace where there is none to be had.
-  explicit PrivateBroker(const std::string& configuration = {}, bool own_pids = false);
+  // NoNamespace where there is none to be had. `stored_max`: so many descriptors are kept for it over its restarts, as
+  // systemd does for a service; 0: none, as for a broker that is started by hand.
+  explicit PrivateBroker(const std::string& configuration = {}, bool own_pids = false, std::size_t stored_max = 0);
   PrivateBroker(const PrivateBroker&) = delete;
   PrivateBroker& operator=(const PrivateBroker&) = delete;
   ~PrivateBroker();
@@ -39,6 +43,10 @@ class PrivateBroker {
   void pause();
   void resume();
   pid_t pid() const { return pid_; }
+  // SIGUSR1: it hands over to the next one; its exit status.
+  int hand_over();
+  // Who keeps its descriptors, if anybody does.
+  FdKeeper& keeper() { return *keeper_; }
 
   const std::string& instance() const { return instance_; }
   const std::string& directory() const { return directory_; }
@@ -59,11 +67,13 @@ class PrivateBroker {
 
  private:
   void wait_until_ready(int notify);
+  int end_by(int signal);
 
   std::string directory_;
   std::string instance_;
   std::string configuration_;
   bool own_pids_;
+  std::unique_ptr<FdKeeper> keeper_;
   pid_t pid_ = -1;
   Descriptor pidfd_;
 };

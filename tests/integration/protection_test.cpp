@@ -9,7 +9,6 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <grp.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 
 #include "proto/shm/lane_layout.hpp"
 #include "tests/integration/broker.hpp"
+#include "tests/integration/other_user.hpp"
 #include "tests/integration/payload.hpp"
 #include "tests/integration/process.hpp"
 #include "tests/integration/process_state.hpp"
@@ -26,27 +26,6 @@ namespace holdfast::integration {
 namespace {
 
 using nlohmann::json;
-
-constexpr const char* kGroup = "users";  // whose members may connect
-constexpr uid_t kOtherUser = 54322;  // not the overflow uid, which the broker refuses
-
-// A broker that others may use, too.
-const std::string kShared = std::string("[access]\ngroup = \"") + kGroup + "\"\n";
-
-// This process becomes another user, in that group or in none that matters.
-bool become_other_user(bool in_group) {
-  const ::group* group = ::getgrnam(kGroup);
-  const gid_t gid = in_group && group != nullptr ? group->gr_gid : kOtherUser;
-  return group != nullptr && ::setgroups(0, nullptr) == 0 && ::setresgid(gid, gid, gid) == 0 &&
-         ::setresuid(kOtherUser, kOtherUser, kOtherUser) == 0;
-}
-
-// Why this process cannot play another user, or "".
-std::string no_other_user() {
-  if (::geteuid() != 0) return "not_run: needs root to become another user";
-  if (::getgrnam(kGroup) == nullptr) return std::string("not_run: there is no group ") + kGroup;
-  return "";
-}
 
 std::uint64_t size_of(int fd) {
   struct stat status{};

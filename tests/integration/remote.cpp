@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "holdfast/holdfast.hpp"
+#include "tests/integration/other_user.hpp"
 #include "tests/integration/payload.hpp"
 #include "tests/integration/process.hpp"
 #include "tests/integration/process_state.hpp"
@@ -242,16 +243,21 @@ class Remote {
 };
 
 int remote_client(Channel& test, const Arguments& arguments) {
-  Remote remote(test, arguments);
-  for (json command = test.receive(10 * kSoon); !command.is_null(); command = test.receive(10 * kSoon)) {
-    json answer;
-    try {
-      answer = remote.run(command);
-    } catch (const std::exception& error) {
-      answer = {{"broken", error.what()}};
+  const auto user = static_cast<uid_t>(std::stoul(arguments.at(2)));
+  if (user != 0 && !become_other_user(true, user)) return 1;
+  {
+    Remote remote(test, arguments);
+    for (json command = test.receive(10 * kSoon); !command.is_null(); command = test.receive(10 * kSoon)) {
+      json answer;
+      try {
+        answer = remote.run(command);
+      } catch (const std::exception& error) {
+        answer = {{"broken", error.what()}};
+      }
+      test.send(answer);
     }
-    test.send(answer);
   }
+  if (user != 0) ::_exit(0);  // a leak checker cannot look at a process that changed its user
   return 0;
 }
 

@@ -25,8 +25,8 @@ Seen seen_of(const nlohmann::json& answer) {
 
 }  // namespace
 
-RemoteClient::RemoteClient(const PrivateBroker& broker, const char* name, bool own_pids)
-    : process_("client", {broker.socket(), name}, own_pids) {
+RemoteClient::RemoteClient(const PrivateBroker& broker, const char* name, bool own_pids, uid_t user)
+    : process_("client", {broker.socket(), name, std::to_string(user)}, own_pids) {
   session_ = call("session").at("session");
 }
 

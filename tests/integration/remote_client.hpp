@@ -30,7 +30,9 @@ struct Seen {
 
 class RemoteClient {
  public:
-  explicit RemoteClient(const PrivateBroker& broker, const char* name = "remote", bool own_pids = false);
+  // `user`: it becomes this one, a member of the group that may connect; 0: ours.
+  explicit RemoteClient(const PrivateBroker& broker, const char* name = "remote", bool own_pids = false,
+                        uid_t user = 0);
 
   std::uint32_t session() const { return session_; }
   Process& process() { return process_; }

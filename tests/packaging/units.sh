@@ -13,6 +13,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cmake --install "$build_dir" --prefix "$work/prefix" >/dev/null
 units=$work/prefix/lib/systemd/system
+kept=$(sed -n 's/^FileDescriptorStoreMax=//p' "$units/holdfastd.service")
+told=$(sed -n 's/^Environment=FDSTORE=//p' "$units/holdfastd.service")
+if [[ -z $kept || $kept != "$told" ]]; then
+  echo "FAILED: systemd keeps ${kept:-no} descriptors, and the broker is told ${told:-nothing}"
+  exit 1
+fi
 # The user comes from sysusers.d, which only a system that boots applies.
 sed -i -e '/^User=/d' -e '/^Group=/d' "$units/holdfastd.service"
 sed -i -e '/^SocketUser=/d' -e '/^SocketGroup=/d' "$units/holdfastd.socket"

@@ -22,11 +22,14 @@ struct Wrong {
   std::string what;
 };
 
+bool is_stored(std::uint64_t seed) { return seed % 3 != 0; }
+
 broker::BrokerSetup setup_of(std::uint64_t seed) {
   broker::BrokerSetup setup;
   setup.uid = 1000;
   setup.session_bytes_max = seed % 4 == 0 ? 200'000 : 0;
   setup.sessions_max = 8;
+  setup.stored = is_stored(seed);
   return setup;
 }
 
@@ -34,6 +37,7 @@ broker::BrokerSetup setup_of(std::uint64_t seed) {
 
 World::World(std::uint64_t seed)
     : random_(seed),
+      stored_(is_stored(seed)),
       topics_(seed % 5 == 0 ? 1 : 4),
       shell_(std::make_unique<FakeShell>(setup_of(seed))) {}
 
@@ -192,6 +196,7 @@ void World::resume(Client& client) {
                          {{"protocol", 1}, {"layout", 1}, {"session", client.session}, {"token", client.token}});
   if (!begun) return;
   need(begun->ok(), "the session of a living process is known: " + begun->sentence);
+  if (!give_memory(client, begun->result["lost"])) return;
   json held = json::array();
   for (const auto& [id, handle] : client.handles) held.push_back(id);
   json what{{"handles", held}};
@@ -205,6 +210,29 @@ void World::resume(Client& client) {
   if (broker_died_) return;
   check_client(client);
   if (client.pending) ask_again(client);
+}
+
+// What the broker has lost and this client has kept; false: the answer was lost.
+bool World::give_memory(Client& client, json lost) {
+  while (!lost.empty()) {
+    for (const json& id : lost) {
+      const auto segment = id.get<broker::SegmentId>();
+      if (!client.segments.contains(segment)) continue;
+      need(shell_->gives_back(client.connection, segment), "what a client is asked for it may give back");
+    }
+    const auto answer = ask(client, "resume.memory", json::object());
+    if (!answer) return false;
+    need(answer->ok(), "memory is taken back: " + answer->sentence);
+    lost = answer->result["lost"];
+  }
+  return true;
+}
+
+std::set<broker::SegmentId> World::sealed_segments() const {
+  std::set<broker::SegmentId> sealed;
+  for (const auto& [id, facts] : shell_->rows.segments)
+    if (facts.sealed) sealed.insert(id);
+  return sealed;
 }
 
 void World::open_publisher(Client& client) {
@@ -395,7 +423,7 @@ void World::restart() {
     if (!lives) gone.insert(id);
   }
   for (int tries = 0;; ++tries) {
-    shell_ = std::make_unique<FakeShell>(*shell_, gone);
+    shell_ = std::make_unique<FakeShell>(*shell_, gone, stored_ ? std::set<broker::SegmentId>() : sealed_segments());
     try {
       shell_->adopt(tries < 4 ? static_cast<int>(pick(30)) : 0);
       break;

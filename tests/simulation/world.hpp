@@ -73,6 +73,8 @@ class World {
   void connect(Client& client);
   void greet(Client& client);
   void resume(Client& client);
+  bool give_memory(Client& client, nlohmann::json lost);
+  std::set<broker::SegmentId> sealed_segments() const;
   void open_publisher(Client& client);
   void open_subscriber(Client& client);
   void keep_publisher(Client& client, Handle handle, const broker::Answer& answer);
@@ -103,6 +105,7 @@ class World {
   std::string some_topic() { return "t" + std::to_string(pick(topics_)); }
 
   std::mt19937_64 random_;
+  bool stored_;  // sealed segments outlive the broker by themselves; else their clients give them back
   std::uint64_t topics_;  // few seeds have one topic with many subscribers
   std::unique_ptr<broker::FakeShell> shell_;
   std::vector<std::unique_ptr<Client>> clients_;

@@ -297,6 +297,127 @@ TEST(Adopt, SessionWhoseRecordsAreLostKeepsItsPlacesAndGetsNoNewLane) {
   EXPECT_TRUE(next.lane(lane).readers.empty()) << "with its process";
 }
 
+// Sessions of another user, whose memory nobody kept for the next broker.
+class LostMemory : public testing::Test {
+ protected:
+  LostMemory() : shell_(setup()) {
+    writer_ = shell_.client(0);
+    reader_ = shell_.client(0);
+    publisher_ = shell_.publish(writer_, "t");
+    EXPECT_TRUE(shell_.call(writer_, "publisher.mapped", {{"handle", publisher_}}).ok());
+    subscriber_ = shell_.subscribe(reader_, "t", "lossless");
+  }
+
+  static BrokerSetup setup() {
+    BrokerSetup setup;
+    setup.uid = 1000;
+    return setup;
+  }
+
+  std::set<SegmentId> sealed() const {
+    std::set<SegmentId> sealed;
+    for (const auto& [id, facts] : shell_.rows.segments)
+      if (facts.sealed) sealed.insert(id);
+    return sealed;
+  }
+
+  // resume.begin: what is asked for.
+  static json begin(FakeShell& shell, ConnectionId connection, ConnectionId before, SessionId session) {
+    const Answer answer = shell.call(
+        connection, "resume.begin",
+        {{"protocol", 1}, {"layout", 1}, {"session", session}, {"token", "token-" + std::to_string(before)}});
+    EXPECT_TRUE(answer.ok()) << answer.sentence;
+    return answer.result["lost"];
+  }
+
+  FakeShell shell_;
+  ConnectionId writer_ = 0;
+  ConnectionId reader_ = 0;
+  HandleId publisher_ = 0;
+  HandleId subscriber_ = 0;
+};
+
+TEST_F(LostMemory, IsAskedForAndEverythingIsAsBefore) {
+  const SessionId writing = shell_.session_of(writer_);
+  const LaneId lane = shell_.lane_of(publisher_);
+  FakeShell next(shell_, {}, sealed());
+  next.adopt();
+  EXPECT_FALSE(next.lane(lane).ended());
+  EXPECT_EQ(next.lane(lane).readers.size(), 1u) << "its publisher still respects who reads it";
+  // A newcomer gets its reader, and the lane when it is back.
+  const ConnectionId late = next.client(1000);
+  const Answer early = next.call(late, "subscriber.open", {{"topic", "t"}, {"start", "oldest"}});
+  ASSERT_TRUE(early.ok());
+  EXPECT_TRUE(early.result["lanes"].empty());
+  EXPECT_FALSE(early.result["more"].get<bool>());
+
+  const ConnectionId again = next.connect(0);
+  const json lost = begin(next, again, writer_, writing);
+  EXPECT_EQ(lost.size(), 3u) << "records, bells, lane";
+  for (const json& id : lost) EXPECT_TRUE(next.gives_back(again, id.get<SegmentId>()));
+  EXPECT_FALSE(next.gives_back(again, lost[0].get<SegmentId>())) << "once";
+  EXPECT_TRUE(next.call(again, "resume.memory").result["lost"].empty());
+  EXPECT_TRUE(next.call(again, "resume.handles", {{"handles", {publisher_}}}).result["unknown"].empty());
+  EXPECT_EQ(next.call(again, "resume.end").result["dropped"], 0);
+  const Answer now = next.call(late, "subscriber.lanes", {{"handle", early.result["handle"]}});
+  EXPECT_EQ(now.result["lanes"].size(), 1u);
+}
+
+TEST_F(LostMemory, OfOthersIsNotTaken) {
+  FakeShell next(shell_, {}, sealed());
+  next.adopt();
+  const SegmentId others = next.tables().sessions.at(shell_.session_of(reader_)).facts.records;
+  const ConnectionId again = next.connect(0);
+  begin(next, again, writer_, shell_.session_of(writer_));
+  EXPECT_FALSE(next.gives_back(again, others));
+  EXPECT_FALSE(next.gives_back(next.client(0), others));
+}
+
+TEST_F(LostMemory, ALaneThatDoesNotComeBackEndsAsAborted) {
+  const SessionId writing = shell_.session_of(writer_);
+  const LaneId lane = shell_.lane_of(publisher_);
+  FakeShell next(shell_, {}, {shell_.lane(lane).facts.segment});
+  next.adopt();
+  const ConnectionId again = next.connect(0);
+  EXPECT_EQ(begin(next, again, writer_, writing).size(), 1u);
+  EXPECT_TRUE(next.call(again, "resume.memory").result["lost"].empty()) << "each is asked for once";
+  EXPECT_EQ(next.call(again, "resume.handles", {{"handles", {publisher_}}}).result["unknown"], json{publisher_});
+  EXPECT_TRUE(next.call(again, "resume.end").ok());
+  EXPECT_EQ(next.lane(lane).facts.state, shm::LaneState::kAborted);
+  // Who reads it drains it, and lets it go.
+  ASSERT_EQ(next.lane(lane).readers.size(), 1u);
+  const ConnectionId reading = next.connect(0);
+  begin(next, reading, reader_, shell_.session_of(reader_));
+  ASSERT_TRUE(next.call(reading, "resume.handles", {{"handles", {subscriber_}}}).ok());
+  ASSERT_TRUE(next.call(reading, "resume.end").ok());
+  EXPECT_TRUE(next.call(reading, "subscriber.release", {{"handle", subscriber_}, {"lane", lane}}).ok());
+  EXPECT_FALSE(next.tables().lanes.contains(lane));
+}
+
+TEST_F(LostMemory, ASessionWithoutItsOwnIsRefusedAndKeepsItsPlaces) {
+  const LaneId lane = shell_.lane_of(publisher_);
+  FakeShell next(shell_, {}, sealed());
+  next.adopt();
+  const ConnectionId again = next.connect(0);
+  begin(next, again, reader_, shell_.session_of(reader_));
+  ASSERT_TRUE(next.call(again, "resume.handles", {{"handles", {subscriber_}}}).ok());
+  EXPECT_EQ(next.call(again, "resume.end").error, "not_found");
+  EXPECT_EQ(next.lane(lane).readers.size(), 1u);
+  next.end(shell_.session_of(reader_));
+  EXPECT_TRUE(next.lane(lane).readers.empty());
+}
+
+TEST_F(LostMemory, OfTheDeadIsGoneWhenItsReadersAre) {
+  const LaneId lane = shell_.lane_of(publisher_);
+  const SessionId reading = shell_.session_of(reader_);
+  FakeShell next(shell_, {shell_.session_of(writer_)}, sealed());
+  next.adopt();
+  ASSERT_TRUE(next.tables().lanes.contains(lane));
+  EXPECT_TRUE(next.lane(lane).ended());
+  next.end(reading);
+  EXPECT_FALSE(next.tables().lanes.contains(lane));
+}
+
 // As a campaign: HOLDFAST_COUNT rows, from HOLDFAST_SEED on.
 TEST(Adopt, MutatedRowsAreRefusedOrHoldTogether) {
   const auto environment = [](const char* name, std::uint64_t otherwise) {

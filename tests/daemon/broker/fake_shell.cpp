@@ -76,12 +76,16 @@ FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionI
       setup_(before.setup_),
       written_(rows),
       blocks_(before.blocks_),
+      ended_(before.ended_),
       gone_(gone),
       lost_(std::move(lost)) {
   setup_.last_id = std::max(setup_.last_id, setup_.roster) + kIdsPerBroker;
   setup_.last_session += kIdsPerBroker;
   // Files that no row names are swept; of the others so much is used as the row says.
-  for (const auto& [id, facts] : rows.segments) segments[id] = facts.bytes;
+  for (const auto& [id, facts] : rows.segments) {
+    segments[id] = facts.bytes;
+    if (facts.sealed && facts.kind == shm::SegmentKind::kLane) unwritable_.insert(id);
+  }
 }
 
 void FakeShell::adopt(int dies) {
@@ -121,6 +125,12 @@ Answer FakeShell::call(ConnectionId connection, const std::string& method, nlohm
   if (hold_growth && replies.empty()) return {};
   EXPECT_EQ(replies.size(), 1U) << method;
   return replies.empty() ? Answer{} : replies.front();
+}
+
+bool FakeShell::gives_back(ConnectionId connection, SegmentId segment) {
+  if (state_.awaited_segment(connection, segment) == nullptr) return false;
+  feed(SegmentBack{segment});
+  return true;
 }
 
 SessionId FakeShell::hello(ConnectionId connection, bool membarrier) {
@@ -307,7 +317,10 @@ void FakeShell::run(const BumpChanges& act) {
   expect_block(act.block);
   ++blocks_[act.block].changes;
 }
-void FakeShell::run(const EndLane& act) { EXPECT_TRUE(segments.contains(act.segment)); }
+void FakeShell::run(const EndLane& act) {
+  EXPECT_TRUE(segments.contains(act.segment));
+  if (!unwritable_.contains(act.segment)) ended_.emplace(act.segment, act.state);
+}
 void FakeShell::run(const RingBells& act) {
   EXPECT_FALSE(act.bells.empty());
   for (const SegmentId bells : act.bells) EXPECT_TRUE(segments.contains(bells));
@@ -435,7 +448,11 @@ void FakeShell::audit() const {
   EXPECT_EQ(keys(rows.handles), handles);
   std::set<std::pair<HandleId, LaneId>> readers;
   std::size_t entries = 0;
-  for (const auto& [id, lane] : tables.lanes)
+  for (const auto& [id, lane] : tables.lanes) {
+    const auto roster = blocks_.find(lane.blocks.front());
+    const bool seen = ended_.contains(lane.facts.segment) ||
+                      (roster != blocks_.end() && shm::ended_by(roster->second.flags) != shm::LaneState::kOpen);
+    EXPECT_TRUE(seen || !lane.ended()) << "readers see that a lane has ended, there or on the roster";
     for (const auto& [handle, reader] : lane.readers) {
       readers.insert({handle, id});
       const std::uint64_t block = lane.blocks[reader.facts.entry / shm::kRosterEntries];
@@ -446,6 +463,7 @@ void FakeShell::audit() const {
       EXPECT_EQ(shm::entry_gates(entry->second), reader.facts.lossless && !reader.facts.turned);
       ++entries;
     }
+  }
   EXPECT_EQ(keys(rows.readers), readers);
   EXPECT_EQ(entries_.size(), entries) << "the roster names readers and nobody else";
 }

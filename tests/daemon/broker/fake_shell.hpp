@@ -74,6 +74,8 @@ class FakeShell {
                      const std::string& start = "next");
   void end(SessionId session) { feed(SessionEnded{session}); }
   void feed(Event event);
+  // A client that resumes gives a lost segment back. False: it may not.
+  bool gives_back(ConnectionId connection, SegmentId segment);
   // Lets time pass, and the timer ring.
   void pass(TimeMs ms);
 
@@ -173,6 +175,8 @@ class FakeShell {
   BrokerSetup setup_;
   Rows written_;  // `rows`, and what is not committed
   std::map<std::uint64_t, shm::RosterBlock> blocks_;  // but for their entries
+  std::map<SegmentId, shm::LaneState> ended_;  // lanes that say so themselves
+  std::set<SegmentId> unwritable_;  // sealed lanes that were adopted
   std::set<SessionId> gone_;
   std::set<SegmentId> lost_;
   bool adopting_ = false;
