@@ -22,7 +22,6 @@
 namespace holdfast::integration {
 namespace {
 
-constexpr std::uint64_t kMiB = 1 << 20;
 constexpr nanoseconds kPatient = std::chrono::minutes(10);  // what no test may wait for
 
 bool names(const std::string& sentence, const char* what) { return sentence.find(what) != std::string::npos; }
