@@ -12,19 +12,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/integration/socket_address.hpp"
+
 namespace holdfast::integration {
 
 namespace {
 
 constexpr std::size_t kFdsMax = 16;  // of one message
 const std::string kSettle = "HOLDFAST_TEST_SETTLE=1";
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.c_str(), path.size());
-  return address;
-}
 
 Descriptor bound(const std::string& path) {
   Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));

@@ -13,19 +13,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "tests/integration/socket_address.hpp"
 #include "tests/integration/within.hpp"
 
 namespace holdfast::integration {
 
 namespace {
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) throw Broken("the socket's path is too long: " + path);
-  std::memcpy(address.sun_path, path.c_str(), path.size());
-  return address;
-}
 
 Descriptor new_socket() { return Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)); }
 
