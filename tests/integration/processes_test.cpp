@@ -23,6 +23,7 @@
 #include "tests/integration/process_state.hpp"
 #include "tests/integration/relay.hpp"
 #include "tests/integration/remote_client.hpp"
+#include "tests/integration/sanitized.hpp"
 
 namespace holdfast::integration {
 namespace {
@@ -201,6 +202,7 @@ TEST(Processes, NewProgramInheritsNothingOfTheClientThatBeganIt) {
 
 // Takes its samples, publishes, and is killed; somebody else gets its pid.
 TEST(Pids, GivenAgainNeitherKeepASessionNorInheritOne) {
+  if (kSanitized) GTEST_SKIP() << "a leak checker finds no /proc of this pid namespace when it ends";
   if (!in_own_pids()) return;
   PrivateBroker broker;
   Client client = broker.client();

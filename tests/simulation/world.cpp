@@ -215,6 +215,7 @@ void World::resume(Client& client) {
 // What the broker has lost and this client has kept; false: the answer was lost.
 bool World::give_memory(Client& client, json lost) {
   while (!lost.empty()) {
+    if (client.connection == 0) return false;  // the broker died when it had answered
     for (const json& id : lost) {
       const auto segment = id.get<broker::SegmentId>();
       if (!client.segments.contains(segment)) continue;
