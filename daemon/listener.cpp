@@ -19,6 +19,28 @@ std::string failed(const std::string& what, const std::string& path) {
   return what + " " + path + ": " + std::strerror(errno);
 }
 
+sockaddr_un address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  return address;
+}
+
+Descriptor new_socket() { return Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)); }
+
+// Does anybody listen there? A full backlog is somebody, too.
+bool answers(const std::string& path) {
+  const Descriptor socket = new_socket();
+  const sockaddr_un address = address_of(path);
+  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 || errno == EAGAIN;
+}
+
+std::pair<dev_t, ino_t> file_at(const std::string& path) {
+  struct stat file{};
+  if (::lstat(path.c_str(), &file) != 0) return {};
+  return {file.st_dev, file.st_ino};
+}
+
 }  // namespace
 
 Listener::~Listener() {
@@ -44,12 +66,14 @@ std::string Listener::bind(const Config& config) {
   struct stat old{};
   if (::lstat(config.socket.c_str(), &old) == 0) {
     if (!S_ISSOCK(old.st_mode)) return config.socket + " is there and is no socket";
+    if (answers(config.socket))
+      return "somebody serves at " + config.socket +
+             " already, perhaps the broker of another instance: give this one another socket (--socket, "
+             "HOLDFAST_SOCKET)";
     if (::unlink(config.socket.c_str()) != 0) return failed("cannot remove the stale socket", config.socket);
   }
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, config.socket.c_str(), config.socket.size() + 1);
-  Descriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const sockaddr_un address = address_of(config.socket);
+  Descriptor socket = new_socket();
   if (!socket) return failed("cannot make the socket", config.socket);
   // The file must never be open to others, not even for a moment.
   const mode_t mask = ::umask(config.group.empty() ? 0177 : 0117);
@@ -59,6 +83,7 @@ std::string Listener::bind(const Config& config) {
   errno = error;
   if (bound != 0) return failed("cannot bind the socket", config.socket);
   bound_path_ = config.socket;
+  bound_file_ = file_at(bound_path_);
   if (!config.group.empty()) {
     std::optional<std::uint32_t> group;
     if (const std::string wrong = find_group(config, group); !wrong.empty()) return wrong;
@@ -91,7 +116,7 @@ std::string Listener::find_group(const Config& config, std::optional<std::uint32
 }
 
 void Listener::remove_socket() {
-  if (!bound_path_.empty()) ::unlink(bound_path_.c_str());
+  if (!bound_path_.empty() && file_at(bound_path_) == bound_file_) ::unlink(bound_path_.c_str());
   bound_path_.clear();
 }
 

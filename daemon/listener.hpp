@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
+
+#include <sys/types.h>
 
 #include "daemon/config.hpp"
 #include "daemon/descriptor.hpp"
@@ -23,8 +26,8 @@ class Listener {
   // Makes the runtime directory, 0750, if it is not there. Returns what went wrong, or "".
   [[nodiscard]] std::string make_directory(const Config& config);
 
-  // Binds the socket: mode 0600, or 0660 where a group is configured. Requires: the instance's lock is held, so that a
-  // socket file that is there is stale.
+  // Binds the socket: mode 0600, or 0660 where a group is configured. One that nobody listens on is stale and goes; where
+  // somebody does, this is refused. Requires: the instance's lock is held.
   [[nodiscard]] std::string bind(const Config& config);
 
   // Takes the socket that systemd passed.
@@ -38,12 +41,14 @@ class Listener {
   // The group whose members may connect: the configured one, else that of the socket that systemd made, else none.
   [[nodiscard]] std::string find_group(const Config& config, std::optional<std::uint32_t>& group) const;
 
+  // What it has bound, and not what somebody has put in its place.
   void remove_socket();
 
  private:
   Descriptor socket_;
   std::string made_directory_;
   std::string bound_path_;
+  std::pair<dev_t, ino_t> bound_file_{};
   bool adopted_ = false;
 };
 

@@ -129,6 +129,21 @@ TEST(Daemon, ASecondOneElsewhereIsToldWhoIsThereAndTouchesNothing) {
   }
 }
 
+TEST(Daemon, ASocketThatSomebodyServesAtIsNotTaken) {
+  DaemonProcess first;
+  ASSERT_TRUE(first.start());
+  DaemonProcess second;
+  EXPECT_FALSE(second.start({"--socket", first.socket()}));
+  EXPECT_NE(second.log().find("somebody serves at " + first.socket()), std::string::npos) << second.log();
+  EXPECT_EQ(RawControl(first.socket()).request("ping").result().at("instance"), first.instance());
+  // And what has taken its place is not removed with it.
+  ASSERT_EQ(::unlink(first.socket().c_str()), 0);
+  const integration::Descriptor other(::open(first.socket().c_str(), O_CREAT | O_EXCL | O_CLOEXEC | O_WRONLY, 0600));
+  ASSERT_TRUE(other);
+  EXPECT_EQ(first.stop(SIGTERM), 0);
+  EXPECT_EQ(::unlink(first.socket().c_str()), 0) << "it is there";
+}
+
 TEST(Daemon, OfTwoThatStartAtTheSameMomentOneServes) {
   constexpr int kRounds = 10;
   for (int round = 0; round < kRounds; ++round) {
