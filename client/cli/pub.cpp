@@ -29,6 +29,8 @@ namespace holdfast::cli {
 
 namespace {
 
+constexpr std::int64_t kAwayNs = 10'000'000'000;
+
 struct PubOptions {
   std::string topic;
   std::vector<std::string> files;
@@ -134,15 +136,22 @@ class Outlet {
 
  private:
   // Memory that somebody still uses comes back: that is waited for. Memory that nobody uses and that still is too little
-  // does not.
+  // does not. A broker that is restarted, or has too much to do, is given a while.
   void borrow(std::uint64_t bytes, hf_loan& loan) {
     const auto attribute_bytes = static_cast<std::uint32_t>(attributes_.size());
     const Deadline deadline(timeout_ns_);
+    std::optional<Deadline> away;
     Notice notice;
     for (bool drained = false; true;) {
       end_if_interrupted();
       int result = hf_publisher_loan(publisher_.get(), bytes, attribute_bytes, 0, &loan);
       if (result == HF_OK) return;
+      if (result == HF_E_NO_BROKER && !away) away.emplace(kAwayNs);
+      if (result == HF_E_NO_BROKER && !away->expired() && !deadline.expired()) {
+        if (hf_publisher_loan(publisher_.get(), bytes, attribute_bytes, deadline.left_ns(kLookNs), &loan) == HF_OK)
+          return;
+        continue;
+      }
       const bool exhausted = result == HF_E_EXHAUSTED;
       if (!exhausted && ((result != HF_E_QUOTA && result != HF_E_NO_MEMORY) || drained)) library_failed(result);
       notice.of(hf_last_error());

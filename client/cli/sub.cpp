@@ -72,7 +72,7 @@ class Dump {
       throw Failed(error == std::errc::permission_denied ? Exit::kDenied : Exit::kFailure, "system",
                    "--dump " + directory + ": " + error.message() + "; name a directory that can be written");
     for (const auto& entry : std::filesystem::directory_iterator(directory, error)) {
-      const std::string name = entry.path().stem().string();
+      const std::string name = entry.path().filename().replace_extension().stem().string();  // of a partial one, too
       std::uint64_t number = 0;
       const auto [end, wrong] = std::from_chars(name.data(), name.data() + name.size(), number);
       if (wrong == std::errc() && end == name.data() + name.size()) next_ = std::max(next_, number + 1);

@@ -22,8 +22,9 @@ constexpr std::uint64_t kBytesMaxDefault = std::uint64_t{8} << 30;
 constexpr std::uint64_t kGrowFirst = std::uint64_t{256} << 10;  // a fresh lane of small chunks gets this much
 constexpr std::uint64_t kGrowMost = std::uint64_t{16} << 20;    // and grows by halves up to this much at a time
 // What a caller who does not wait gives the broker to let a lane grow: so long, and the time that the memory takes. It is
-// a round trip of a tenth of a millisecond where the broker runs. One that does not costs this once, until it answers.
-constexpr std::int64_t kGrowNs = 50'000'000;
+// a round trip of a tenth of a millisecond where the broker has a CPU, and much longer on a machine that has too much to
+// do. A broker that is stopped costs this once, until it answers.
+constexpr std::int64_t kGrowNs = 1'000'000'000;
 constexpr std::int64_t kGrowNsPerByte = 2;
 constexpr std::int64_t kRoomWaitNs = 100'000'000;  // row 14: a reader that is stopped half-way rings nobody
 constexpr std::uint64_t kNothingTaken = 0;  // the cursor of a reader that we cannot see

@@ -499,8 +499,10 @@ int Session::lease_bell(std::uint32_t& index) {
   std::uint64_t leased = bells_leased_.load(std::memory_order_relaxed);
   do {
     if (~leased == 0)
-      return fail(HF_E_BUSY, std::to_string(shm::kBellCount) +
-                                 " threads of this process wait already; open a second client for more");
+      return fail(HF_E_BUSY, "all " + std::to_string(shm::kBellCount) + " bells" +
+                                 " of this client are in use, one by each thread that waits and one by each subscriber "
+                                 "whose hf_fd() was asked "
+                                 "for; open a second client for more");
     index = static_cast<std::uint32_t>(__builtin_ctzll(~leased));
     // Pairs with the release of return_bell(): its last user is done with it.
   } while (!bells_leased_.compare_exchange_weak(leased, leased | std::uint64_t{1} << index, std::memory_order_acquire,

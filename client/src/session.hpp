@@ -144,7 +144,7 @@ class Session : public std::enable_shared_from_this<Session> {
   [[nodiscard]] int peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
                           std::int64_t away_ns);
 
-  // A bell for the calling thread. HF_E_BUSY if 64 threads of this process wait already.
+  // A bell for the calling thread. HF_E_BUSY if all 64 are in use: by threads that wait, and by event loops.
   [[nodiscard]] int lease_bell(std::uint32_t& bell);
   void return_bell(std::uint32_t bell);
   std::uint64_t fresh_ticket();

@@ -527,6 +527,28 @@ class Publishing(CliTest):
         self.assertRegex(failed["message"], r"\d{6,}\D+\d{6,}")
         self.run_cli("pub", "t", given=b"the next one fits")
 
+    def test_a_broker_that_is_slow_is_waited_for(self):
+        publisher = self.start_cli("pub", "t", "--lines", stdin=subprocess.PIPE)
+        until(lambda: self.topic("t"), "its topic")
+        self.broker.process.send_signal(signal.SIGSTOP)
+        publisher.stdin.write(b"x" * 1000 + b"\n")
+        publisher.stdin.flush()
+        time.sleep(1.5)  # longer than a loan that does not wait is given
+        self.broker.process.send_signal(signal.SIGCONT)
+        publisher.stdin.close()
+        publisher.stdin = None
+        self.finish(publisher)
+
+    def test_a_dump_goes_on_behind_what_a_killed_one_left(self):
+        dump = self.directory / "dump"
+        dump.mkdir()
+        (dump / "00000004.json.partial").write_text("{")
+        subscriber = self.start_cli("sub", "t", "--count", "1", "--dump", dump)
+        self.wait_for_subscriber("t")
+        self.run_cli("pub", "t", given=b"x")
+        self.finish(subscriber)
+        self.assertEqual((dump / "00000005.bin").read_bytes(), b"x")
+
     def test_the_sum_at_the_end(self):
         result, = self.lines("pub", "t", "--lines", given=b"one\ntwo\n")
         self.assertEqual([result[key] for key in ("topic", "samples", "payload_bytes", "subscribers", "drained")],

@@ -21,8 +21,48 @@ struct Pixel {
 };
 HOLDFAST_TYPE(Pixel, "pixel", x, y);
 
+struct alignas(32) Wide {
+  float lanes[8];
+};
+
 namespace holdfast::integration {
 namespace {
+
+TEST(Types, AlignmentIsKeptWhereAnInlineSampleWouldNot) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  auto publisher = client.typed_publisher<Wide>("wide").or_throw();
+  auto subscriber = client.typed_subscriber<Wide>("wide").or_throw();
+  const auto aligned = [](const void* payload) {
+    return reinterpret_cast<std::uintptr_t>(payload) % alignof(Wide) == 0;
+  };
+  Wide value{};
+  value.lanes[7] = 7.5F;
+  ASSERT_EQ(publisher.publish(value, kSoon).or_throw(), Status::kOk);
+  Loan loan = publisher.loan().or_throw();
+  EXPECT_TRUE(aligned(loan.data()));
+  static_cast<Wide*>(loan.data())->lanes[0] = 1.5F;
+  loan.publish_or_throw();
+  View views[2];
+  for (View& view : views) {
+    ASSERT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk);
+    EXPECT_TRUE(aligned(view.data()));
+    EXPECT_EQ(view.c().attribute_bytes, 0U);
+  }
+  EXPECT_EQ(views[0].as<Wide>().lanes[7], 7.5F);
+  EXPECT_EQ(views[1].as<Wide>().lanes[0], 1.5F);
+}
+
+TEST(Types, MoreElementsThanThereAreBytesAreTooLarge) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  auto publisher = client.typed_publisher<Wide>("many").or_throw();
+  for (const std::uint64_t count : {std::uint64_t{1} << 43, std::uint64_t{1} << 59, ~std::uint64_t{0}}) {
+    const auto loan = publisher.loan(count, kLook);
+    ASSERT_FALSE(loan);
+    EXPECT_EQ(loan.error().code, HF_E_TOO_LARGE) << loan.error().sentence;
+  }
+}
 
 TEST(Types, ValuesTravelTyped) {
   PrivateBroker broker;

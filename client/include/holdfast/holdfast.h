@@ -155,7 +155,7 @@ static inline void* hf_loan_data(hf_loan* loan) { return loan->data != NULL ? lo
  * attributes. The payload is aligned to 64 bytes, to 4096 from a page up; up to 32 bytes without attributes are inline.
  * Its content is what an earlier sample left there. Waits up to timeout_ns for memory that subscribers still use, and
  * for a broker that is away, where the lane has to grow (at most as long as a request may take). With 0 a lane still grows
- * where the broker answers as fast as it can; one that does not costs 50 ms once, and until it answers nothing more.
+ * where the broker answers as fast as it can; one that is stopped costs a second once, and until it answers nothing more.
  * Failures: HF_E_EXHAUSTED, HF_E_QUOTA, HF_E_NO_MEMORY, HF_E_TOO_LARGE, HF_E_NO_BROKER; condition HF_TIMEOUT. */
 HF_API int hf_publisher_loan(hf_publisher* publisher, uint64_t bytes, uint32_t attribute_bytes, int64_t timeout_ns,
                              hf_loan* loan);
@@ -258,7 +258,8 @@ HF_API void hf_view_release_batch(hf_view* views, size_t count);
 HF_API int hf_wait(hf_subscriber* const* subscribers, size_t count, int64_t timeout_ns, size_t* ready);
 
 /* A descriptor for poll, epoll and event loops: readable when there may be something to take. It belongs to the
- * subscriber and never changes. Before sleeping on it, take until HF_EMPTY. Failure: < 0. */
+ * subscriber and never changes. Before sleeping on it, take until HF_EMPTY. It keeps one of the 64 bells of its client, of
+ * which each thread that waits needs one: HF_E_BUSY when there is none. Failure: < 0. */
 HF_API int hf_fd(hf_subscriber* subscriber);
 
 /* ---- attributes ------------------------------------------------------------------------------------------------ */

@@ -116,7 +116,8 @@ class View {
 
   const void* data() const { return hf_view_data(&view_); }
   std::uint64_t bytes() const { return view_.bytes; }
-  /// The payload as a T. Requires: it is one (see Subscriber::take for typed topics) and large enough.
+  /// The payload as a T. Requires: it is one (see Subscriber::take for typed topics), large enough, and aligned: samples of
+  /// at most 32 bytes are aligned to 8, unless a TypedPublisher of a type that needs more has published them.
   template <class T>
   const T& as() const {
     static_assert(std::is_trivially_copyable_v<T>);
@@ -246,7 +247,8 @@ class Subscriber {
     if (view.view_.holder != nullptr) view.release();
     return status(hf_take_wait(subscriber_.get(), timeout.count(), &view.view_));
   }
-  /// The next sample, waiting for it: lapped is skipped, an ended publisher or a deadline gives an empty View.
+  /// The next sample, waiting for it: lapped is skipped, an ended publisher or a deadline gives an empty View, which looks
+  /// like a sample of no bytes: where these come, take() tells them apart.
   Result<View> next(Timeout timeout = kForever) {
     View view;
     while (true) {
@@ -282,11 +284,21 @@ class TypedPublisher {
  public:
   explicit TypedPublisher(Publisher publisher) : publisher_(std::move(publisher)) {}
   Result<Status> publish(const T& value, Timeout timeout = kForever) {
-    return publisher_.publish(&value, sizeof value, timeout);
+    if constexpr (kAttributeRoom == 0) {
+      return publisher_.publish(&value, sizeof value, timeout);
+    } else {
+      auto made = loan(1, timeout);
+      if (!made) return made.error();
+      std::memcpy(made->data(), &value, sizeof value);
+      return made->publish(timeout);
+    }
   }
-  /// A loan of `count` elements, value-initialised.
+  /// A loan of `count` elements, value-initialised. HF_E_TOO_LARGE: more than 2^48 - 1 bytes.
   Result<Loan> loan(std::uint64_t count = 1, Timeout timeout = kForever) {
-    auto made = publisher_.loan(count * sizeof(T), 0, timeout);
+    if (count > ((std::uint64_t{1} << 48) - 1) / sizeof(T))
+      return Error{HF_E_TOO_LARGE, "a loan of " + std::to_string(count) + " values of " + std::to_string(sizeof(T)) +
+                                       " bytes; a payload has at most 2^48 - 1 bytes"};
+    auto made = publisher_.loan(count * sizeof(T), kAttributeRoom, timeout);
     if (made)
       for (std::uint64_t i = 0; i < count; ++i) ::new (static_cast<T*>(made->data()) + i) T{};
     return made;
@@ -294,6 +306,9 @@ class TypedPublisher {
   Publisher& untyped() { return publisher_; }
 
  private:
+  // Inline payloads are aligned to 8 bytes, others to 64: one with room for attributes is never inline.
+  static constexpr std::uint32_t kAttributeRoom = alignof(T) > 8 ? 1 : 0;
+
   Publisher publisher_;
 };
 

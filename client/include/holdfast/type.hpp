@@ -45,6 +45,7 @@ struct TypeText {
 template <class T>
 const hf_type& type_of() {
   static_assert(std::is_trivially_copyable_v<T>, "only trivially copyable types can lie in shared memory");
+  static_assert(alignof(T) <= 64, "payloads are aligned to 64 bytes");
   static const std::string text = TypeText<T>::get();
   static const hf_type type{text.c_str(), sizeof(T), alignof(T), 0};
   return type;
