@@ -310,7 +310,8 @@ CrashReport play(PrivateBroker& broker, Role role, const std::optional<Kill>& ki
   return report;
 }
 
-// How often a child that lives passes the point: the moments to die at are spread over its life.
+// How often a child that lived passed the point: the moments to die at are spread over a quarter of that. How often one
+// sleeps, is rung or is refused is a matter of time: another life may have half as many of it.
 std::vector<Kill> kills_at(const Point& point, std::uint64_t executions) {
   std::vector<Kill> kills;
   const auto add = [&](std::uint64_t nth, bool before) {
@@ -319,9 +320,9 @@ std::vector<Kill> kills_at(const Point& point, std::uint64_t executions) {
       kills.push_back({point.site, nth, before});
   };
   for (const std::uint64_t nth :
-       {std::uint64_t{1}, std::uint64_t{2}, std::uint64_t{3}, executions / 8, executions / 4, executions / 2})
+       {std::uint64_t{1}, std::uint64_t{2}, std::uint64_t{3}, executions / 16, executions / 8, executions / 4})
     add(nth, false);
-  for (const std::uint64_t nth : {std::uint64_t{1}, std::uint64_t{2}, executions / 3}) add(nth, true);
+  for (const std::uint64_t nth : {std::uint64_t{1}, std::uint64_t{2}, executions / 6}) add(nth, true);
   return kills;
 }
 
