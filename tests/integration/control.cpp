@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "tests/integration/passed_fds.hpp"
+
 namespace holdfast::integration {
 
 const nlohmann::json& Reply::result() const {
@@ -84,15 +86,7 @@ bool RawControl::receive_some() {
   message.msg_controllen = sizeof ancillary;
   const ssize_t n = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
   if (n <= 0) return false;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-      fds_.emplace_back(fd);
-    }
-  }
+  collect_fds(message, fds_);
   received_.append(bytes, static_cast<std::size_t>(n));
   return true;
 }

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/integration/passed_fds.hpp"
 #include "tests/integration/socket_address.hpp"
 
 namespace holdfast::integration {
@@ -74,14 +75,7 @@ void FdKeeper::listen() {
     if (n == 0) return;
     if (n < 0) continue;
     std::vector<Descriptor> fds;
-    for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr; message = CMSG_NXTHDR(&header, message)) {
-      if (message->cmsg_level != SOL_SOCKET || message->cmsg_type != SCM_RIGHTS) continue;
-      for (std::size_t i = 0; i < (message->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(message) + i * sizeof fd, sizeof fd);
-        fds.emplace_back(fd);
-      }
-    }
+    collect_fds(header, fds);
     obey(std::string(text, static_cast<std::size_t>(n)), std::move(fds));
   }
 }

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "tests/integration/passed_fds.hpp"
 #include "tests/integration/socket_address.hpp"
 #include "tests/integration/within.hpp"
 
@@ -81,14 +82,7 @@ bool Relay::pass_on(int from, int to, bool answer) {
   const ssize_t n = ::recvmsg(from, &message, MSG_CMSG_CLOEXEC);
   if (n <= 0) return false;
   std::vector<Descriptor> fds;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
-    const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-      fds.emplace_back(fd);
-    }
-  }
+  collect_fds(message, fds);
   std::function<void()> before;
   if (answer) {
     const std::lock_guard lock(mutex_);
