@@ -93,9 +93,27 @@ Case write_case(Api api, const std::string& size, std::size_t bytes) {
           .measured =
               [=] {
                 need_shared_memory(bytes);
-                return write_in_place(api, topic_of(name), bytes);
+                return write_in_place(api, topic_of(name), bytes, false);
               },
           .options = {.pairs = bytes > k64MiB ? 21u : 31u, .count_most = bytes >= k64MiB ? 1u : 1000u}};
+}
+
+// With huge pages beside without: what the option gives.
+Case huge_case(const std::string& size, std::size_t bytes) {
+  const std::string name = "write_read_" + size + "_huge";
+  const auto with = [=](bool huge_pages) {
+    need_shared_memory(2 * bytes);
+    return write_in_place(Api::kC, topic_of(name) + (huge_pages ? "/huge" : "/small"), bytes, huge_pages);
+  };
+  return {.name = name,
+          .unit = "GB/s",
+          .floor_name = "the same without huge pages",
+          .direction = Direction::kUp,
+          .goal = 0.9,
+          .scale = static_cast<double>(bytes) * 1e-9,
+          .floor = [=] { return with(false); },
+          .measured = [=] { return with(true); },
+          .options = {.pairs = 31u, .count_most = 1u}};
 }
 
 // A larger sample beside one of 4 KiB: the size must not matter.
@@ -281,6 +299,7 @@ std::vector<Case> all_cases() {
   }
   cases.push_back(write_case(Api::kC, "1m", k1MiB));
   cases.push_back(write_case(Api::kC, "1g", k1GiB));
+  cases.push_back(huge_case("64m", k64MiB));
   cases.push_back(loan_flow_case("throughput_4k_lossless", true, 0.25));
   cases.push_back(loan_flow_case("throughput_4k_dropping", false, 0.1));
   cases.push_back(round_trip_case(Api::kC, "roundtrip_lossless_32", {.lossless = true}, 1.15));

@@ -24,6 +24,7 @@ struct Delivery {
 struct PublisherShape {
   std::uint32_t ring_slots = 0;  // 0: the default
   int clock = HF_CLOCK_UNSET;
+  bool huge_pages = false;
 };
 
 inline constexpr std::int64_t kOpenTimeoutNs = 10'000'000'000;
@@ -69,6 +70,7 @@ class CEndpoint {
     options.struct_size = sizeof options;
     options.ring_slots = shape.ring_slots;
     options.clock = shape.clock;
+    options.huge_pages = shape.huge_pages ? 1 : 0;
     must("hf_publisher_open", hf_publisher_open(client_.get(), topic.c_str(), &options, &publisher_));
   }
 
@@ -171,6 +173,7 @@ class CppEndpoint {
     PublisherOptions options;
     options.ring_slots = shape.ring_slots;
     options.clock = shape.clock;
+    options.huge_pages = shape.huge_pages;
     publisher_.emplace(client_->publisher_or_throw(topic, options));
   }
 

@@ -334,13 +334,16 @@ class WaitMany : public Workload {
 template <class Endpoint>
 class WriteInPlace : public Workload {
  public:
-  WriteInPlace(std::string topic, std::size_t bytes) : topic_(std::move(topic)), bytes_(bytes) {}
+  WriteInPlace(std::string topic, std::size_t bytes, bool huge_pages)
+      : topic_(std::move(topic)),
+        bytes_(bytes),
+        huge_pages_(huge_pages) {}
 
   void open(Role role) override {
     endpoint_.connect();
     if (role == Role::kLead) {
       source_.assign(bytes_, 1);
-      endpoint_.publish_to(topic_, {});
+      endpoint_.publish_to(topic_, {.huge_pages = huge_pages_});
       endpoint_.wait_for_subscriber();
     } else {
       endpoint_.subscribe_to(topic_, {});
@@ -383,6 +386,7 @@ class WriteInPlace : public Workload {
 
   std::string topic_;
   std::size_t bytes_;
+  bool huge_pages_;
   Endpoint endpoint_;
   std::vector<unsigned char> source_;
   SharedMemory<std::atomic<std::uint64_t>> emptied_;
@@ -448,8 +452,8 @@ std::unique_ptr<Workload> round_trip(Api api, const std::string& topic, const Tr
 std::unique_ptr<Workload> flow(Api api, const std::string& topic, const Flow& flow) {
   return make<FlowOf>(api, topic, flow);
 }
-std::unique_ptr<Workload> write_in_place(Api api, const std::string& topic, std::size_t bytes) {
-  return make<WriteInPlace>(api, topic, bytes);
+std::unique_ptr<Workload> write_in_place(Api api, const std::string& topic, std::size_t bytes, bool huge_pages) {
+  return make<WriteInPlace>(api, topic, bytes, huge_pages);
 }
 
 std::unique_ptr<Workload> loan_flow(const std::string& topic, std::uint64_t bytes, bool lossless) {

@@ -40,7 +40,7 @@ std::unique_ptr<Workload> loan_flow(const std::string& topic, std::uint64_t byte
 std::unique_ptr<Workload> wait_many(const std::string& topic, std::uint32_t subscriptions);
 
 // A loan of `bytes` is filled by memcpy() and published; the other side takes it and looks at both ends of it.
-std::unique_ptr<Workload> write_in_place(Api api, const std::string& topic, std::size_t bytes);
+std::unique_ptr<Workload> write_in_place(Api api, const std::string& topic, std::size_t bytes, bool huge_pages);
 
 // A client, a publisher and a subscriber are opened, and the first sample goes from one to the other. Closing them is not
 // counted. One operation is all of that; the follower sleeps.

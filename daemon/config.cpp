@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/config.hpp"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <sstream>
 #include <string_view>
 
+#include <grp.h>
 #include <sys/un.h>
 #include <toml++/toml.h>
 
-#include "daemon/broker/names.hpp"
+#include "proto/control/names.hpp"
 
 namespace holdfast::daemon {
 
@@ -21,6 +24,28 @@ std::string at(const std::string& path, const toml::node& node) {
   return path + ":" + std::to_string(begin.line) + ":" + std::to_string(begin.column) + ": ";
 }
 
+// What is wrong with a text, or "".
+using Check = std::string (*)(const std::string& value);
+
+std::string check_level(const std::string& value) {
+  constexpr std::array<std::string_view, 7> kLevels = {"trace", "debug", "info", "warning", "error", "critical", "off"};
+  if (std::find(kLevels.begin(), kLevels.end(), value) != kLevels.end()) return "";
+  return "must be one of trace debug info warning error critical off";
+}
+
+std::string check_instance(const std::string& value) {
+  return control::is_instance_name(value) ? "" : control::kInstanceNameRule;
+}
+
+std::string check_path(const std::string& value) {
+  return value.find('\0') == std::string::npos ? "" : "must be a path: it has a byte of 0";
+}
+
+std::string check_group(const std::string& value) {
+  return value.empty() || group_id(value) ? ""
+                                          : "must be the name or number of a group, and there is no \"" + value + "\"";
+}
+
 // Reads the members of one table; the first thing that is wrong is kept.
 class Reader {
  public:
@@ -29,13 +54,15 @@ class Reader {
         table_(table),
         prefix_(std::move(prefix)) {}
 
-  void text(const char* key, std::string& value) {
-    if (const toml::node* node = find(key)) {
-      if (const auto given = node->value<std::string>(); given && node->is_string())
-        value = *given;
-      else
-        wrong(*node, key, "must be a text");
-    }
+  void text(const char* key, std::string& value, Check check) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    const auto given = node->value<std::string>();
+    const std::string why = given && node->is_string() ? check(*given) : "must be a text";
+    if (why.empty())
+      value = *given;
+    else
+      wrong(*node, key, why);
   }
 
   template <class T>
@@ -95,13 +122,15 @@ const char* environment(const char* name) {
 }  // namespace
 
 std::string read_config(const std::string& path, Config& config) {
+  std::error_code none;
+  if (std::filesystem::is_directory(path, none)) return path + ": is a directory";
   try {
     const toml::table root = toml::parse_file(path);
     Reader reader(path, root, "");
-    reader.text("instance", config.instance);
-    reader.text("runtime_dir", config.runtime_dir);
-    reader.text("socket", config.socket);
-    reader.text("log_level", config.log_level);
+    reader.text("instance", config.instance, check_instance);
+    reader.text("runtime_dir", config.runtime_dir, check_path);
+    reader.text("socket", config.socket, check_path);
+    reader.text("log_level", config.log_level, check_level);
     std::string wrong;
     if (const toml::table* limits = reader.table("limits")) {
       Reader inner(path, *limits, "limits.");
@@ -113,7 +142,7 @@ std::string read_config(const std::string& path, Config& config) {
     }
     if (const toml::table* access = reader.table("access")) {
       Reader inner(path, *access, "access.");
-      inner.text("group", config.group);
+      inner.text("group", config.group, check_group);
       if (wrong.empty()) wrong = inner.finish();
     }
     const std::string outer = reader.finish();
@@ -128,16 +157,14 @@ std::string read_config(const std::string& path, Config& config) {
 }
 
 std::string complete(Config& config) {
-  constexpr std::array<std::string_view, 7> kLevels = {"trace", "debug", "info", "warning", "error", "critical", "off"};
-  bool known = false;
-  for (const std::string_view level : kLevels) known = known || level == config.log_level;
-  if (!known) return "log level \"" + config.log_level + "\" is not one of trace debug info warning error critical off";
+  if (const std::string why = check_level(config.log_level); !why.empty())
+    return "log level \"" + config.log_level + "\" " + why;
   if (config.instance.empty()) {
     const char* given = environment("HOLDFAST_INSTANCE");
     config.instance = given != nullptr ? given : "default";
   }
-  if (!broker::is_instance_name(config.instance))
-    return "instance \"" + config.instance + "\" must be 1 to 32 of A-Z a-z 0-9 _ -";
+  if (const std::string why = check_instance(config.instance); !why.empty())
+    return "instance \"" + config.instance + "\" " + why;
   if (config.socket.empty()) {
     if (!config.runtime_dir.empty())
       config.socket = config.runtime_dir + "/" + config.instance + ".sock";
@@ -155,6 +182,32 @@ std::string complete(Config& config) {
     return "the socket's path is longer than " + std::to_string(sizeof(sockaddr_un::sun_path) - 1) +
            " bytes: " + config.socket;
   return "";
+}
+
+std::string check_places(const Config& config) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  const fs::path directory(config.runtime_dir);
+  if (fs::exists(directory, none) && !fs::is_directory(directory, none))
+    return "the runtime directory " + config.runtime_dir + " is no directory";
+  const fs::path parent = fs::path(config.socket).parent_path();
+  // The runtime directory is made, another one is not.
+  if (parent != directory && !fs::is_directory(parent, none))
+    return "the socket's directory " + parent.string() + " is not there";
+  if (fs::exists(config.socket, none) && !fs::is_socket(config.socket, none))
+    return config.socket + " is there and is no socket";
+  return "";
+}
+
+std::optional<std::uint32_t> group_id(const std::string& name) {
+  // A number where the group has no name here, as in a container.
+  std::uint32_t number = 0;
+  const char* end = name.data() + name.size();
+  const auto parsed = std::from_chars(name.data(), end, number);
+  if (parsed.ec == std::errc() && parsed.ptr == end) return number;
+  const ::group* found = ::getgrnam(name.c_str());
+  if (found == nullptr) return std::nullopt;
+  return found->gr_gid;
 }
 
 }  // namespace holdfast::daemon

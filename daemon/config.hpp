@@ -29,4 +29,10 @@ struct Config {
 // Fills in what nobody has said: instance, socket and runtime directory. Returns what is wrong, or "".
 [[nodiscard]] std::string complete(Config& config);
 
+// Looks for files and directories that are in the way of a start, or missing, without making any. What is wrong, or "".
+[[nodiscard]] std::string check_places(const Config& config);
+
+// The group of this name or number; none: there is no such group here.
+std::optional<std::uint32_t> group_id(const std::string& name);
+
 }  // namespace holdfast::daemon

@@ -2,11 +2,9 @@
 #include "daemon/listener.hpp"
 
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <filesystem>
 
-#include <grp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -97,17 +95,8 @@ std::string Listener::bind(const Config& config) {
 
 std::string Listener::find_group(const Config& config, std::optional<std::uint32_t>& group) const {
   if (!config.group.empty()) {
-    // A number where the group has no name here, as in a container.
-    std::uint32_t number = 0;
-    const char* end = config.group.data() + config.group.size();
-    const auto parsed = std::from_chars(config.group.data(), end, number);
-    if (parsed.ec == std::errc() && parsed.ptr == end) {
-      group = number;
-      return "";
-    }
-    const ::group* found = ::getgrnam(config.group.c_str());
-    if (found == nullptr) return "there is no group \"" + config.group + "\"";
-    group = found->gr_gid;
+    group = group_id(config.group);
+    if (!group) return "there is no group \"" + config.group + "\"";
     return "";
   }
   struct stat file{};

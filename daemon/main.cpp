@@ -71,6 +71,7 @@ std::optional<int> read_arguments(int argc, char** argv, Arguments& arguments) {
   if (!given.socket.empty()) config.socket = given.socket;
   if (!log_level.empty()) config.log_level = log_level;
   if (wrong.empty()) wrong = complete(config);
+  if (wrong.empty() && arguments.check_config) wrong = check_places(config);
   if (!wrong.empty()) {
     std::fprintf(stderr, "holdfastd: %s\n", wrong.c_str());
     return kUsage;

@@ -137,6 +137,7 @@ class Server {
   bool draining_ = false;
   bool hands_over_ = false;
   broker::ConnectionId last_connection_ = 0;
+  std::size_t removed_since_trim_ = 0;
   std::size_t held_descriptors_ = 0;  // of replies that wait for a slow reader
   std::map<broker::SessionId, Leftover> leftovers_;
   Descriptor spare_;  // given up for a moment when there are no descriptors left

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -21,6 +22,7 @@ using boost::system::error_code;
 
 namespace {
 
+constexpr std::size_t kTrimAfter = 1000;  // segments that went
 constexpr std::uint64_t kGrowAtOnce = std::uint64_t{32} << 20;  // some 10 ms of posix_fallocate
 
 }  // namespace
@@ -59,6 +61,7 @@ asio::awaitable<void> Server::grow_slowly(broker::GrowSegment grow) {
 void Server::run(broker::RemoveSegment& remove) {
   reporter_.forget(remove.segment);
   segments_.run(remove);
+  ++removed_since_trim_;
 }
 
 void Server::run(broker::ResetRecord& reset) {
@@ -200,6 +203,10 @@ void Server::run_event(broker::Event event) { carry_out(state_.step(monotonic_ms
 void Server::carry_out(broker::Actions actions) {
   for (broker::Action& action : actions) std::visit([this](auto& act) { run(act); }, action);
   commit_rows();
+  // malloc gives back by itself only what lies on top, and the rows of many topics lie between others.
+  if (removed_since_trim_ < kTrimAfter) return;
+  removed_since_trim_ = 0;
+  ::malloc_trim(0);
 }
 
 }  // namespace holdfast::daemon

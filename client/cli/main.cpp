@@ -13,10 +13,12 @@
 #include <CLI/CLI.hpp>
 
 #include "client/cli/context.hpp"
+#include "client/cli/control.hpp"
 #include "client/cli/interrupt.hpp"
 #include "client/cli/outcome.hpp"
 #include "client/cli/output.hpp"
 #include "holdfast/holdfast.h"
+#include "proto/control/names.hpp"
 
 namespace holdfast::cli {
 
@@ -104,6 +106,8 @@ int run(int argc, char** argv) {
     // A flag goes before the environment, for the library, too.
     if (!context.instance.empty() && context.socket.empty()) ::unsetenv("HOLDFAST_SOCKET");
     if (version) return print_version(context);
+    if (const std::string instance = instance_of(context); !control::is_instance_name(instance))
+      throw Failed(Exit::kUsage, "usage", "instance \"" + instance + "\" " + control::kInstanceNameRule);
     if (commands.chosen) return commands.chosen();
     print(app.help());
     return static_cast<int>(Exit::kUsage);

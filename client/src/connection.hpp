@@ -98,6 +98,7 @@ class Connection {
   void send_errands();
 
   int fd() const { return socket_.fd(); }
+  const std::string& path() const { return socket_.path(); }
   void abandon() { socket_.abandon(); }
 
  private:

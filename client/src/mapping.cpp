@@ -13,8 +13,28 @@
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 namespace holdfast::client {
+
+namespace {
+
+bool aligned(const void* base) { return reinterpret_cast<std::uintptr_t>(base) % Mapping::kHugePage == 0; }
+
+// Where it may come to have huge pages, at a multiple of their size: only there can page tables name one. The kernel
+// gives addresses downwards, so that the next place below is free, and the mapping after this one comes out aligned.
+void* map_aligned(std::uint64_t bytes, int protection, int fd) {
+  constexpr int kFlags = MAP_SHARED | MAP_NORESERVE;
+  void* base = ::mmap(nullptr, bytes, protection, kFlags, fd, 0);
+  if (base == MAP_FAILED || bytes < Mapping::kHugePage || aligned(base)) return base;
+  auto* below = static_cast<std::uint8_t*>(base) - reinterpret_cast<std::uintptr_t>(base) % Mapping::kHugePage;
+  ::munmap(base, bytes);
+  return ::mmap(below, bytes, protection, kFlags, fd, 0);
+}
+
+}  // namespace
 
 Mapping::~Mapping() {
   // In a forked child the range is not ours: it was never inherited, and may be anything by now.
@@ -31,7 +51,7 @@ int Mapping::map(int fd, shm::SegmentKind kind, std::uint64_t segment_id, std::u
                                    std::to_string(valid_bytes));
   reserve_bytes_ = shm::round_up(std::max(reserve_bytes, valid_bytes), shm::kPage);
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* base = ::mmap(nullptr, reserve_bytes_, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
+  void* base = map_aligned(reserve_bytes_, protection, fd);
   if (base == MAP_FAILED)
     return fail_errno(what + ": mapping " + std::to_string(reserve_bytes_) +
                       " bytes of address space failed; check ulimit -v and vm.max_map_count, or open publishers with a "
@@ -57,6 +77,12 @@ void Mapping::populate(std::uint64_t from, std::uint64_t to) const {
   from = from / shm::kPage * shm::kPage;
   to = std::min(shm::round_up(to, shm::kPage), reserve_bytes_);
   if (from < to) ::madvise(base_ + from, to - from, writable_ ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
+void Mapping::make_huge(std::uint64_t from, std::uint64_t to) const {
+  from = shm::round_up(from, kHugePage);
+  to = std::min(to, reserve_bytes_) / kHugePage * kHugePage;
+  if (from < to) ::madvise(base_ + from, to - from, MADV_COLLAPSE);
 }
 
 }  // namespace holdfast::client

@@ -14,6 +14,8 @@ namespace holdfast::client {
 
 class Mapping {
  public:
+  static constexpr std::uint64_t kHugePage = std::uint64_t{2} << 20;
+
   Mapping() = default;
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -33,6 +35,9 @@ class Mapping {
 
   // Takes the page faults of [from, to) now. Best effort: what is not populated is faulted in at first touch.
   void populate(std::uint64_t from, std::uint64_t to) const;
+  // Makes huge pages of what [from, to) has of whole ones; what is there stays. Best effort: needs Linux 6.1 and free
+  // memory in one piece. Other processes that have the range mapped fault once.
+  void make_huge(std::uint64_t from, std::uint64_t to) const;
 
  private:
   std::uint8_t* base_ = nullptr;

@@ -67,6 +67,8 @@ int encode_options(const hf_publisher_options& options, nlohmann::json& params) 
   if (options.backing != HF_BACKING_UNSET) encoded["backing"] = kBackings[static_cast<std::size_t>(options.backing)];
   if (options.exclusive < 0 || options.exclusive > 2)
     return out_of_range("exclusive", options.exclusive, "0 (as the topic), 1 (exclusive) or 2 (shared)");
+  if (options.huge_pages != 0 && options.huge_pages != 1)
+    return out_of_range("huge_pages", options.huge_pages, "0 or 1");
   if (options.exclusive != 0) encoded["exclusive"] = options.exclusive == 1;
   if (options.depth != 0) encoded["depth"] = options.depth;
   if (options.linger_ns != 0) encoded["linger_ms"] = milliseconds(options.linger_ns);

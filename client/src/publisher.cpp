@@ -87,6 +87,7 @@ int hf_publisher::set_up(const hf_publisher_options& options, Reply& reply) {
   depth_ = static_cast<std::uint32_t>(number(topic, "depth", 1));
   stall_timeout_ns_ = decode_stall_timeout_ns(topic);
   bytes_max_ = options.bytes_max != 0 ? options.bytes_max : kBytesMaxDefault;
+  huge_pages_ = options.huge_pages == 1;
   block_ = shm::roster_block<Atomics>(session_->roster(), number(lane, "block"));
   const std::uint64_t board = number(lane, "board");
   if (block_ == nullptr || board < shm::kBoardsOffset || board % sizeof(shm::Board) != 0 ||
@@ -403,6 +404,8 @@ int hf_publisher::grow(std::uint64_t bytes, const Patience& patience) {
   const std::uint64_t has = lane_bytes_ - shm::chunks_offset(ring_slots_);
   std::uint64_t want = std::max(
       {cls, std::min(kGrowFirst, ChunkPool::class_bytes(bytes) * shm::kChunksDefault), std::min(has / 2, kGrowMost)});
+  // To the end of a huge page, so that the next growth begins with a whole one.
+  if (huge_pages_) want = shm::round_up(lane_bytes_ + want, Mapping::kHugePage) - lane_bytes_;
   want = std::min(shm::round_up(want, shm::kPage), left);
   const int result = grow_by(want, patience);
   if (result == HF_OK || want == exact || (result != HF_E_QUOTA && result != HF_E_NO_MEMORY)) return result;
@@ -422,6 +425,7 @@ int hf_publisher::grow_by(std::uint64_t bytes, const Patience& patience) {
   const std::uint64_t size = number(reply.result, "size");
   if (size < lane_bytes_ + bytes || size > lane_.reserve_bytes())
     return fail(HF_E_PROTOCOL, "the broker says that the lane has " + std::to_string(size) + " bytes");
+  if (huge_pages_) lane_.make_huge(lane_bytes_, size);
   lane_.populate(lane_bytes_, size);
   pool_.add(lane_bytes_, size - lane_bytes_);
   lane_bytes_ = size;

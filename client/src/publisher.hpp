@@ -131,6 +131,7 @@ struct hf_publisher {
   holdfast::client::Descriptor lane_fd_;  // of a sealed one that nobody else keeps for the broker
   std::uint64_t lane_bytes_ = 0;
   std::uint64_t bytes_max_ = 0;
+  bool huge_pages_ = false;
   std::uint32_t chunks_max_ = 0;
   std::uint32_t depth_ = 1;
   std::int64_t stall_timeout_ns_ = 0;

@@ -19,6 +19,7 @@
 #include "client/src/json_fields.hpp"
 #include "client/src/policy.hpp"
 #include "client/src/sound.hpp"
+#include "proto/control/names.hpp"
 #include "proto/shm/bell.hpp"
 
 namespace holdfast::client {
@@ -83,6 +84,8 @@ int map_listed(const nlohmann::json& fds, std::vector<Descriptor>& descriptors, 
 
 int Session::open(const hf_client_options& options, std::shared_ptr<Session>& session) {
   const std::string instance = env_or(options.instance, "HOLDFAST_INSTANCE", "default");
+  if (!control::is_instance_name(instance))
+    return fail(HF_E_INVALID, "instance \"" + instance + "\" " + control::kInstanceNameRule);
   const auto paths = socket_paths(options.socket != nullptr ? options.socket : "", instance);
   const std::int64_t timeout_ns = options.timeout_ns > 0 ? options.timeout_ns : kRequestTimeoutNs;
   const Deadline deadline(timeout_ns);
@@ -127,6 +130,12 @@ int Session::say_hello(const hf_client_options& options) {
   }
   if (result != HF_OK) return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
   id_ = static_cast<std::uint32_t>(number(reply.result, "session"));
+  const std::string instance = text(reply.result, "instance");
+  if (options.instance != nullptr && instance != options.instance)
+    return fail(HF_E_INVALID, "the broker at " + connection_.path() + " is that of instance " + instance + ", not of " +
+                                  options.instance +
+                                  ": give its socket, or leave one of them out (HOLDFAST_SOCKET goes "
+                                  "before the instance's own socket)");
   full_fences_ = !membarrier || flag(reply.result, "full_fences");
   return map_own(reply.result, reply.fds);
 }

@@ -112,6 +112,12 @@ class ExitStatus(CliTest):
         failed = json.loads(self.run_cli("ls", "--json", "--socket", self.directory / "x", status=3).stderr)
         self.assertEqual((failed["schema"], failed["error"], failed["exit"]), (1, "no_broker", 3))
 
+    def test_a_bad_instance_is_usage(self):
+        for name in ("a/b", "a.b", "x" * 33):
+            self.assertIn("must be 1 to 32 of A-Z", self.failure("ls", "--instance", name, status=2))
+        self.environment = clean_environment(HOLDFAST_INSTANCE="../x")
+        self.assertIn('"../x"', self.failure("ping", status=2))
+
     def test_flags_go_before_the_environment(self):
         broker = self.use_broker()
         self.environment = clean_environment(HOLDFAST_SOCKET="/nowhere", HOLDFAST_INSTANCE="nobody")

@@ -3,6 +3,7 @@
 // Mapping a segment: what is refused and with which code, what is writable, and that a forked child gets none of it.
 #include "client/src/mapping.hpp"
 
+#include <fstream>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -21,6 +22,15 @@ using shm::SegmentHeader;
 using shm::SegmentKind;
 
 constexpr std::uint64_t kId = 42;
+
+// Of shared memory, in this process.
+std::uint64_t mapped_huge_bytes() {
+  std::ifstream maps("/proc/self/smaps");
+  std::uint64_t sum = 0;
+  for (std::string line; std::getline(maps, line);)
+    if (line.rfind("ShmemPmdMapped:", 0) == 0) sum += 1024 * std::stoull(line.substr(line.find(':') + 1));
+  return sum;
+}
 
 class SegmentFile : public testing::Test {
  protected:
@@ -61,6 +71,31 @@ TEST_F(SegmentFile, HasAtLeastItsValidBytesAsReserve) {
   Mapping mapping;
   ASSERT_EQ(mapping.map(file_.get(), SegmentKind::kLane, kId, 4 * kPage, 0, false), HF_OK);
   EXPECT_EQ(mapping.reserve_bytes(), 4 * kPage);
+}
+
+TEST_F(SegmentFile, HugePagesKeepWhatIsThere) {
+  constexpr std::uint64_t kHuge = Mapping::kHugePage;
+  write(good());
+  resize(3 * kHuge);
+  Mapping writer;
+  Mapping reader;
+  for (Mapping* mapping : {&writer, &reader}) {
+    ASSERT_EQ(mapping->map(file_.get(), SegmentKind::kLane, kId, 4 * kPage, 4 * kHuge, mapping == &writer), HF_OK);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(mapping->at(0)) % kHuge, 0U);
+  }
+  for (std::uint64_t at = 4 * kPage; at < 3 * kHuge; at += kPage)
+    *writer.at(at) = static_cast<std::uint8_t>(at / kPage);
+  const std::uint64_t before = mapped_huge_bytes();
+  writer.make_huge(4 * kPage, 3 * kHuge);  // of which two are whole
+  writer.make_huge(kHuge + 1, 2 * kHuge);
+  writer.populate(0, 3 * kHuge);
+  reader.populate(0, 3 * kHuge);
+  for (std::uint64_t at = 4 * kPage; at < 3 * kHuge; at += kPage)
+    ASSERT_EQ(*reader.at(at), static_cast<std::uint8_t>(at / kPage)) << at;
+  EXPECT_EQ(reader.as<SegmentHeader>().segment_id, kId);
+  if (mapped_huge_bytes() == before)
+    GTEST_SKIP() << "not_run: no huge pages here (Linux 6.1, free memory in one piece)";
+  EXPECT_EQ(mapped_huge_bytes() - before, 2 * 2 * kHuge);
 }
 
 TEST_F(SegmentFile, IsWritableOnlyWhereAsked) {

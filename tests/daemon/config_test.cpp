@@ -53,6 +53,12 @@ TEST_F(ConfigFile, WrongValuesAreNamedWithTheirPlace) {
       {"[limits]\nsessions = 1.5\n", ":2:12: \"limits.sessions\" must be a whole number"},
       {"[limits]\nsession_bytes_max = -1\n", "\"limits.session_bytes_max\" must be"},
       {"[access]\ngroup = 7\n", "\"access.group\" must be a text"},
+      {"[access]\ngroup = \"no such group\"\n", ":2:9: \"access.group\" must be the name or number of a group"},
+      {"instance = \"a.b\"\n", ":1:12: \"instance\" must be 1 to 32 of"},
+      {"instance = \"\"\n", ":1:12: \"instance\" must be 1 to 32 of"},
+      {"\nlog_level = \"loud\"\n", ":2:13: \"log_level\" must be one of trace"},
+      {"socket = \"/a\\u0000b\"\n", ":1:10: \"socket\" must be a path"},
+      {"runtime_dir = \"/a\\u0000b\"\n", ":1:15: \"runtime_dir\" must be a path"},
   };
   for (const auto& [text, expected] : cases) EXPECT_NE(read(text).find(expected), std::string::npos) << read(text);
 }
@@ -61,6 +67,7 @@ TEST_F(ConfigFile, WhatIsNoTomlIsTold) {
   EXPECT_EQ(read("instance = \n").rfind(path_ + ":1:", 0), 0U);
   Config config;
   EXPECT_NE(read_config(directory_.file("nowhere"), config), "");
+  EXPECT_NE(read_config(directory_.file(""), config).find("is a directory"), std::string::npos);
 }
 
 class Completion : public testing::Test {
@@ -98,6 +105,23 @@ TEST_F(Completion, RuntimeDirectoryGivesTheSocket) {
   config_.runtime_dir = "/tmp/z";
   EXPECT_EQ(complete(config_), "");
   EXPECT_EQ(config_.socket, "/tmp/z/default.sock");
+}
+
+TEST_F(Completion, PlacesAreLookedAt) {
+  const TemporaryDirectory directory;
+  const std::string file = directory.write("file", "");
+  const auto check = [this](const std::string& runtime_dir, const std::string& socket) {
+    config_ = {};
+    config_.runtime_dir = runtime_dir;
+    config_.socket = socket;
+    const std::string wrong = complete(config_);
+    return wrong.empty() ? check_places(config_) : wrong;
+  };
+  EXPECT_EQ(check(directory.file("made"), ""), "");
+  EXPECT_EQ(check(directory.file("made"), directory.file("s")), "");
+  EXPECT_NE(check(file, "").find("is no directory"), std::string::npos);
+  EXPECT_NE(check("", file).find("is no socket"), std::string::npos);
+  EXPECT_NE(check(directory.file("made"), directory.file("other/s")).find("is not there"), std::string::npos);
 }
 
 TEST_F(Completion, RefusesWhatCannotBe) {

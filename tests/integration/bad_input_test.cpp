@@ -175,6 +175,7 @@ TEST_F(BadInput, OptionsOfPublishers) {
                      {"clock -1", HF_E_INVALID, "clock", with(&Options::clock, -1)},
                      {"backing 3", HF_E_INVALID, "backing", with(&Options::backing, 3)},
                      {"exclusive 5", HF_E_INVALID, "exclusive", with(&Options::exclusive, 5)},
+                     {"huge_pages 2", HF_E_INVALID, "huge_pages", with(&Options::huge_pages, 2)},
                      {"depth 49 of 64", HF_E_INVALID, "depth", with(&Options::depth, 49u)},
                      {"bytes_max 10", HF_E_INVALID, "bytes_max", with(&Options::bytes_max, std::uint64_t{10})},
                      {"type without a name", HF_E_INVALID, "type", with(&Options::type, &no_name)},
@@ -201,23 +202,31 @@ TEST_F(BadInput, OptionsOfSubscribersAndClients) {
       return result;
     };
   };
+  const std::string own_socket = broker_.socket();
   static const std::string long_path = "/" + std::string(200, 'p');
   using Options = hf_subscriber_options;
-  expect_refused(broker_, {
-                              {"delivery 2", HF_E_INVALID, "delivery", subscriber_with(&Options::delivery, 2)},
-                              {"delivery -1", HF_E_INVALID, "delivery", subscriber_with(&Options::delivery, -1)},
-                              {"start 3", HF_E_INVALID, "start", subscriber_with(&Options::start, 3)},
-                              {"struct_size 1", HF_E_INVALID, "struct_size",
-                               subscriber_with(&Options::struct_size, std::size_t{1})},
-                              {"client struct_size", HF_E_INVALID, "struct_size",
-                               client_with([](hf_client_options& o) { o.struct_size = 4; })},
-                              {"no such socket", HF_E_NO_BROKER, "/nowhere/x.sock",
-                               client_with([](hf_client_options& o) { o.socket = "/nowhere/x.sock"; })},
-                              {"long socket", HF_E_NO_BROKER, "longer",
-                               client_with([](hf_client_options& o) { o.socket = long_path.c_str(); })},
-                              {"no such instance", HF_E_NO_BROKER, "no-such",
-                               client_with([](hf_client_options& o) { o.instance = "no-such"; })},
-                          });
+  expect_refused(
+      broker_,
+      {
+          {"delivery 2", HF_E_INVALID, "delivery", subscriber_with(&Options::delivery, 2)},
+          {"delivery -1", HF_E_INVALID, "delivery", subscriber_with(&Options::delivery, -1)},
+          {"start 3", HF_E_INVALID, "start", subscriber_with(&Options::start, 3)},
+          {"struct_size 1", HF_E_INVALID, "struct_size", subscriber_with(&Options::struct_size, std::size_t{1})},
+          {"client struct_size", HF_E_INVALID, "struct_size",
+           client_with([](hf_client_options& o) { o.struct_size = 4; })},
+          {"no such socket", HF_E_NO_BROKER, "/nowhere/x.sock",
+           client_with([](hf_client_options& o) { o.socket = "/nowhere/x.sock"; })},
+          {"long socket", HF_E_NO_BROKER, "longer",
+           client_with([](hf_client_options& o) { o.socket = long_path.c_str(); })},
+          {"no such instance", HF_E_NO_BROKER, "no-such",
+           client_with([](hf_client_options& o) { o.instance = "no-such"; })},
+          {"no instance's name", HF_E_INVALID, "1 to 32",
+           client_with([](hf_client_options& o) { o.instance = "../other"; })},
+          {"another instance's socket", HF_E_INVALID, "not of other", client_with([&](hf_client_options& o) {
+             o.socket = own_socket.c_str();
+             o.instance = "other";
+           })},
+      });
 }
 
 TEST_F(BadInput, StructsOfOtherVersions) {

@@ -245,6 +245,29 @@ TEST(MemoryLimits, NothingAtAllIsASample) {
   }
 }
 
+TEST(Large, SamplesInHugePagesAreWhole) {
+  PrivateBroker broker;
+  Client client = broker.client();
+  PublisherOptions options;
+  options.huge_pages = true;
+  options.bytes_max = 64 << 20;
+  Publisher publisher = client.publisher_or_throw("huge", options);
+  Subscriber subscriber = client.subscriber_or_throw("huge");
+  std::uint32_t seed = 0;
+  for (const std::uint64_t bytes : {100U, 5'000'000U, 3U << 20, 4096U, 9'000'000U}) {
+    ASSERT_EQ(publish_sample(publisher, bytes, ++seed), Status::kOk);
+    View view;
+    ASSERT_EQ(subscriber.take(view).or_throw(), Status::kOk);
+    EXPECT_EQ(view.bytes(), bytes);
+    EXPECT_TRUE(sample_is_whole(view.c()));
+  }
+  // It grows to the ends of huge pages, and not beyond what it may have.
+  EXPECT_EQ(broker.topic("huge").at("lanes").at(0).at("bytes").get<std::uint64_t>() % (2 << 20), 0U);
+  const auto beyond = publisher.loan(60 << 20, 0, kLook);
+  ASSERT_FALSE(beyond);
+  EXPECT_EQ(beyond.error().code, HF_E_EXHAUSTED);
+}
+
 TEST(Large, FiveGibibytesWrittenAtTheirEndsAndReadOnTheOtherSide) {
   constexpr std::uint64_t kBytes = 5 * kGiB;
   constexpr std::uint64_t kEnd = 64 * 1024;

@@ -48,7 +48,8 @@ SteppingClock::SteppingClock(const std::string& library)
   if (semaphore == SEM_FAILED || ::ftruncate(memory.get(), kSharedBytes) != 0)
     throw Broken("no memory for libfaketime");
   ::sem_close(semaphore);
-  const std::string values[] = {library, directory_ + "/clock", shared_ + " " + shared_, "1", "1", "1"};
+  const std::string values[] = {
+      HOLDFAST_REAL_TIMERS ":" + library, directory_ + "/clock", shared_ + " " + shared_, "1", "1", "1"};
   for (std::size_t i = 0; i < std::size(kVariables); ++i) ::setenv(kVariables[i], values[i].c_str(), 1);
 }
 

@@ -79,13 +79,14 @@ typedef struct hf_subscriber hf_subscriber;
 typedef struct hf_client_options {
   size_t struct_size;    /* sizeof(hf_client_options) */
   const char* socket;    /* path of the control socket; NULL: HOLDFAST_SOCKET, else the instance's */
-  const char* instance;  /* NULL: HOLDFAST_INSTANCE, else "default" */
+  const char* instance;  /* NULL: HOLDFAST_INSTANCE, else "default"; given: the broker must be this instance's */
   const char* name;      /* shown by `holdfast ls`; NULL: the program's name */
   int64_t timeout_ns;    /* for one request to the broker, and for a broker that is away to come back; 0: 10 s */
 } hf_client_options;
 
 /* Connects to the broker. `options` may be NULL. On success *client must be closed. Failures: HF_E_NO_BROKER (names
- * every path tried), HF_E_DENIED, HF_E_VERSION, HF_E_BUSY, HF_E_NO_MEMORY. */
+ * every path tried), HF_E_INVALID (no name of an instance, or the broker is another instance's), HF_E_DENIED,
+ * HF_E_VERSION, HF_E_BUSY, HF_E_NO_MEMORY. */
 HF_API int hf_client_open(const hf_client_options* options, hf_client** client);
 
 /* Closes the client and all its handles. Views stay valid until they are released: the session ends with the last one.
@@ -125,8 +126,11 @@ typedef struct hf_publisher_options {
   uint32_t depth;            /* samples that stay readable for late joiners; default 1, at most 3/4 of the ring */
   int64_t linger_ns;         /* how long an ended lane stays readable; default 30 s; negative: for ever */
   int64_t stall_timeout_ns; /* when a lossless subscriber that takes nothing is turned; default 10 s; negative: never */
-  uint64_t bytes_max; /* how large this lane may grow; default 8 GiB */
+  uint64_t bytes_max; /* how large this lane may grow; default 8 GiB; at least 4096 + 64 for each slot, where only
+                       * samples of up to 32 bytes fit */
   const hf_type* type;
+  int32_t huge_pages; /* 1: pages of 2 MiB where the system gives them, for what the lane grows by: faster for samples of
+                       * many MiB, slower to grow */
 } hf_publisher_options;
 
 HF_API int hf_publisher_open(hf_client* client, const char* topic, const hf_publisher_options* options,
@@ -288,7 +292,8 @@ typedef struct hf_attribute {
   uint32_t count; /* elements of a list, else 1 */
 } hf_attribute;
 
-/* Appends one attribute to the encoding of *bytes bytes in `buffer` of `capacity` bytes. Key: 1 to 255 bytes of UTF-8.
+/* Appends one attribute to the encoding of *bytes bytes in `buffer` of `capacity` bytes. Key: 1 to 255 bytes of UTF-8;
+ * one may stand several times: hf_attributes_next() gives each, hf_attributes_find() the first.
  * Failures: HF_E_TOO_LARGE (nothing was written), HF_E_INVALID. */
 HF_API int hf_attributes_add(void* buffer, uint32_t capacity, uint32_t* bytes, int32_t kind, const char* key,
                              const void* value, uint32_t value_bytes);

@@ -159,6 +159,7 @@ struct PublisherOptions {
   Timeout stall_timeout{0};
   std::uint64_t bytes_max = 0;
   const hf_type* type = nullptr;
+  bool huge_pages = false;
 };
 
 /// Writes samples to a topic. One thread at a time.
@@ -366,6 +367,7 @@ class Client {
     c.stall_timeout_ns = options.stall_timeout.count();
     c.bytes_max = options.bytes_max;
     c.type = options.type;
+    c.huge_pages = options.huge_pages ? 1 : 0;
     hf_publisher* publisher = nullptr;
     if (const int result = hf_publisher_open(client_.get(), topic.c_str(), &c, &publisher); result != HF_OK)
       return Error::last(result);

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "proto/control/names.hpp"
+
 namespace holdfast::broker {
 namespace {
 
@@ -20,10 +22,10 @@ TEST(Names, TopicsAreWordsBetweenSlashes) {
 
 // A dot would make the files of instance "a" look like those of "a.b".
 TEST(Names, InstancesHaveNoDots) {
-  for (const char* name : {"default", "a", "A-1_b"}) EXPECT_TRUE(is_instance_name(name)) << name;
-  for (const char* name : {"", "a.b", "a/b", "a b"}) EXPECT_FALSE(is_instance_name(name)) << name;
-  EXPECT_TRUE(is_instance_name(std::string(32, 'x')));
-  EXPECT_FALSE(is_instance_name(std::string(33, 'x')));
+  for (const char* name : {"default", "a", "A-1_b"}) EXPECT_TRUE(control::is_instance_name(name)) << name;
+  for (const char* name : {"", "a.b", "a/b", "a b"}) EXPECT_FALSE(control::is_instance_name(name)) << name;
+  EXPECT_TRUE(control::is_instance_name(std::string(32, 'x')));
+  EXPECT_FALSE(control::is_instance_name(std::string(33, 'x')));
 }
 
 }  // namespace
