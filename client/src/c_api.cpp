@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -37,32 +38,39 @@ class Owners {
  public:
   void add(Handle* handle, const hf_client* client) {
     const std::lock_guard lock(fork_mutex());
-    owners_[handle] = client;
+    owners_.emplace(handle, client);
+    try {
+      handles_[client].insert(handle);
+    } catch (...) {
+      owners_.erase(handle);
+      throw;
+    }
   }
   void remove(Handle* handle) {
     const std::lock_guard lock(fork_mutex());
-    owners_.erase(handle);
+    const auto owner = owners_.find(handle);
+    if (owner == owners_.end()) return;
+    const auto of_client = handles_.find(owner->second);
+    of_client->second.erase(handle);
+    if (of_client->second.empty()) handles_.erase(of_client);
+    owners_.erase(owner);
   }
   bool contains(Handle* handle) {
     const std::lock_guard lock(fork_mutex());
     return owners_.contains(handle);
   }
-  std::vector<Handle*> take_all(const hf_client* client) {
+  // Those of one client, however many others there are.
+  std::unordered_set<Handle*> take_all(const hf_client* client) {
     const std::lock_guard lock(fork_mutex());
-    std::vector<Handle*> handles;
-    for (auto at = owners_.begin(); at != owners_.end();) {
-      if (at->second == client) {
-        handles.push_back(at->first);
-        at = owners_.erase(at);
-      } else {
-        ++at;
-      }
-    }
-    return handles;
+    auto of_client = handles_.extract(client);
+    if (of_client.empty()) return {};
+    for (Handle* handle : of_client.mapped()) owners_.erase(handle);
+    return std::move(of_client.mapped());
   }
 
  private:
   std::unordered_map<Handle*, const hf_client*> owners_;
+  std::unordered_map<const hf_client*, std::unordered_set<Handle*>> handles_;
 };
 
 // Never destroyed: static objects may close handles at exit.
