@@ -11,16 +11,7 @@ set(next_daemon
     ${PROJECT_SOURCE_DIR}/daemon/reporter.cpp)
 set(next_client ${PROJECT_SOURCE_DIR}/client/src/connection.cpp)
 
-find_package(Boost 1.81 REQUIRED)
-find_package(CLI11 REQUIRED)
-find_package(nlohmann_json REQUIRED)
-find_package(OpenSSL REQUIRED)
-find_package(PkgConfig REQUIRED)
-find_package(spdlog REQUIRED)
-find_package(SQLite3 REQUIRED)
-find_package(Threads REQUIRED)
-pkg_check_modules(SYSTEMD REQUIRED IMPORTED_TARGET libsystemd)
-pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+include(${PROJECT_SOURCE_DIR}/cmake/packages.cmake)
 
 # These stand before the archives that have them, too: the linker takes these.
 add_library(holdfastd_next_parts OBJECT ${next_daemon})

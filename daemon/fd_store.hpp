@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "daemon/broker/rows.hpp"
-#include "daemon/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::daemon {
 

@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <sys/statvfs.h>
 
-#include "daemon/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::daemon {
 

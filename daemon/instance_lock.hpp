@@ -14,7 +14,7 @@
 
 #include <sys/types.h>
 
-#include "daemon/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::daemon {
 

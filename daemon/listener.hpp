@@ -11,7 +11,7 @@
 #include <sys/types.h>
 
 #include "daemon/config.hpp"
-#include "daemon/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::daemon {
 

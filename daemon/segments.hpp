@@ -26,8 +26,8 @@
 
 #include "daemon/broker/action.hpp"
 #include "daemon/broker/event.hpp"
-#include "daemon/descriptor.hpp"
 #include "daemon/fd_store.hpp"
+#include "proto/control/descriptor.hpp"
 #include "proto/shm/bells_layout.hpp"
 #include "proto/shm/lane_layout.hpp"
 #include "proto/shm/roster_layout.hpp"

@@ -22,12 +22,12 @@
 #include <boost/asio/steady_timer.hpp>
 
 #include "daemon/broker/state.hpp"
-#include "daemon/descriptor.hpp"
 #include "daemon/registry.hpp"
 #include "daemon/reporter.hpp"
 #include "daemon/segments.hpp"
 #include "daemon/sweep.hpp"
 #include "daemon/watcher.hpp"
+#include "proto/control/descriptor.hpp"
 #include "proto/control/message.hpp"
 
 namespace holdfast::daemon {

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/descriptor.hpp"
 #include "daemon/instance_lock.hpp"
+#include "proto/control/descriptor.hpp"
 #include "proto/shm/lane_layout.hpp"
 #include "proto/shm/session_layout.hpp"
 

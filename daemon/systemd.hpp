@@ -9,8 +9,8 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
-#include "daemon/descriptor.hpp"
 #include "daemon/fd_store.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::daemon {
 

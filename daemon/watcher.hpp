@@ -12,7 +12,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 
-#include "daemon/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::daemon {
 

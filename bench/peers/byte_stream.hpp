@@ -12,25 +12,9 @@
 #include <unistd.h>
 
 #include "bench/peers/peer.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::bench {
-
-class Descriptor {
- public:
-  explicit Descriptor(int descriptor) : descriptor_(descriptor) {}
-  Descriptor(Descriptor&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(descriptor_, other.descriptor_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (descriptor_ >= 0) close(descriptor_);
-  }
-  int get() const { return descriptor_; }
-
- private:
-  int descriptor_;
-};
 
 inline void write_all(int descriptor, const unsigned char* data, std::size_t bytes) {
   while (bytes > 0) {

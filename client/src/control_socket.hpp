@@ -25,7 +25,7 @@
 
 #include "client/include/holdfast/holdfast.h"
 #include "client/src/deadline.hpp"
-#include "client/src/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 #include "proto/control/message.hpp"
 
 namespace holdfast::client {

@@ -128,7 +128,7 @@ struct hf_publisher {
   std::uint32_t resumed_ = 0;  // the session, when we looked last
   holdfast::client::Mapping lane_;
   std::uint64_t lane_segment_ = 0;
-  holdfast::client::Descriptor lane_fd_;  // of a sealed one that nobody else keeps for the broker
+  holdfast::Descriptor lane_fd_;  // of a sealed one that nobody else keeps for the broker
   std::uint64_t lane_bytes_ = 0;
   std::uint64_t bytes_max_ = 0;
   bool huge_pages_ = false;

@@ -167,7 +167,7 @@ struct hf_subscriber {
   bool attach_due() const;
   int attach_lanes(std::int64_t away_ns);
   int ask_for_lanes(std::int64_t away_ns);
-  int attach_listed(const nlohmann::json& result, std::vector<holdfast::client::Descriptor>& fds, std::int64_t away_ns);
+  int attach_listed(const nlohmann::json& result, std::vector<holdfast::Descriptor>& fds, std::int64_t away_ns);
   void attach_no_more(int why);
   void see_changes();
   void see_ends();
@@ -204,11 +204,11 @@ struct hf_subscriber {
 
   // For event loops: an epoll over an eventfd bell, the control socket and a timer. A broker that resumed the session has
   // given the bell a new eventfd: those before stay, for publishers that have not heard of it.
-  holdfast::client::Descriptor epoll_;
-  holdfast::client::Descriptor event_;
-  std::deque<holdfast::client::Descriptor> events_before_;
+  holdfast::Descriptor epoll_;
+  holdfast::Descriptor event_;
+  std::deque<holdfast::Descriptor> events_before_;
   std::uint32_t event_resumed_ = 0;  // the session, when the bell's eventfd was asked for
-  holdfast::client::Descriptor look_again_;
+  holdfast::Descriptor look_again_;
   bool broker_gone_ = false;
   std::uint32_t event_bell_ = 0;
   std::uint64_t event_ticket_ = 0;

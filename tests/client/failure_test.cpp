@@ -3,6 +3,9 @@
 // Sentences of failures: the last one of the thread, but for those that are nobody's concern.
 #include "client/src/failure.hpp"
 
+#include <cerrno>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -31,6 +34,21 @@ TEST(Failure, KeptSentenceIsThereAgainAtTheSameAddress) {
     EXPECT_EQ(last_failure(), sentence);
     EXPECT_EQ(last_failure(), address);
   }
+}
+
+TEST(Failure, KeepsItsSentenceAndGivesItsCode) {
+  EXPECT_EQ(fail(HF_E_INVALID, "a sentence"), HF_E_INVALID);
+  EXPECT_STREQ(last_failure(), "a sentence");
+  errno = EBADF;
+  EXPECT_EQ(fail_errno("a call"), HF_E_SYSTEM);
+  EXPECT_NE(std::string(last_failure()).find("a call: Bad file descriptor (errno 9)"), std::string::npos);
+}
+
+TEST(Failure, ExceptionsBecomeCodes) {
+  EXPECT_EQ(guarded([]() -> int { return 7; }), 7);
+  EXPECT_EQ(guarded([]() -> int { throw std::bad_alloc(); }), HF_E_NO_MEMORY);
+  EXPECT_EQ(guarded([]() -> int { throw std::runtime_error("odd"); }), HF_E_SYSTEM);
+  EXPECT_NE(std::string(last_failure()).find("odd"), std::string::npos);
 }
 
 }  // namespace

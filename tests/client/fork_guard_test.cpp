@@ -4,15 +4,16 @@
 // status.
 #include "client/src/fork_guard.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/client/open_here.hpp"
-
 namespace holdfast::client {
 namespace {
+
+bool open_here(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
 // Runs `check` in a forked child; true if it said so.
 template <class Check>

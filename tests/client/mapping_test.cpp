@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "client/src/descriptor.hpp"
 #include "client/src/failure.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::client {
 namespace {

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 #include <sys/eventfd.h>
 
-#include "client/src/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 #include "proto/shm/bell.hpp"
 
 namespace holdfast::client {

@@ -30,7 +30,6 @@ namespace holdfast::crash {
 namespace {
 
 using integration::Broken;
-using integration::Descriptor;
 using integration::kSoon;
 using integration::PrivateBroker;
 

@@ -17,7 +17,6 @@
 namespace holdfast::crash {
 
 using integration::Broken;
-using integration::Descriptor;
 
 namespace {
 

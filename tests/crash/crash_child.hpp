@@ -14,8 +14,8 @@
 #include <sys/types.h>
 #include <nlohmann/json.hpp>
 
+#include "proto/control/descriptor.hpp"
 #include "proto/shm/sites.hpp"
-#include "tests/integration/descriptor.hpp"
 #include "tests/integration/process.hpp"
 
 namespace holdfast::crash {
@@ -61,8 +61,8 @@ class CrashChild {
  private:
   std::optional<Kill> kill_;
   integration::Channel channel_{-1};
-  integration::Descriptor report_;
-  integration::Descriptor pidfd_;
+  Descriptor report_;
+  Descriptor pidfd_;
   pid_t pid_ = -1;
   bool reaped_ = false;
 };

@@ -67,7 +67,7 @@ bool DaemonProcess::launch(std::vector<std::string> arguments, std::uint64_t des
   // The place where systemd would listen: the broker says READY=1 there.
   const std::string notify = directory_.file("notify");
   ::unlink(notify.c_str());
-  notify_ = integration::Descriptor(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  notify_ = Descriptor(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::strncpy(address.sun_path, notify.c_str(), sizeof address.sun_path - 1);

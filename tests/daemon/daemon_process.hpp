@@ -9,8 +9,8 @@
 
 #include <sys/types.h>
 
+#include "proto/control/descriptor.hpp"
 #include "tests/daemon/temporary_directory.hpp"
-#include "tests/integration/descriptor.hpp"
 
 namespace holdfast::daemon {
 
@@ -45,7 +45,7 @@ class DaemonProcess {
  private:
   TemporaryDirectory directory_;
   std::string instance_;
-  integration::Descriptor notify_;
+  Descriptor notify_;
   pid_t pid_ = -1;
 };
 

@@ -138,7 +138,7 @@ TEST(Daemon, ASocketThatSomebodyServesAtIsNotTaken) {
   EXPECT_EQ(RawControl(first.socket()).request("ping").result().at("instance"), first.instance());
   // And what has taken its place is not removed with it.
   ASSERT_EQ(::unlink(first.socket().c_str()), 0);
-  const integration::Descriptor other(::open(first.socket().c_str(), O_CREAT | O_EXCL | O_CLOEXEC | O_WRONLY, 0600));
+  const Descriptor other(::open(first.socket().c_str(), O_CREAT | O_EXCL | O_CLOEXEC | O_WRONLY, 0600));
   ASSERT_TRUE(other);
   EXPECT_EQ(first.stop(SIGTERM), 0);
   EXPECT_EQ(::unlink(first.socket().c_str()), 0) << "it is there";
@@ -561,7 +561,7 @@ TEST(Daemon, IdleMeansIdle) {
   // It goes to sleep after its last answer; from then on nothing wakes it. A timer would, within this time.
   long before = -1;
   EXPECT_TRUE(eventually([&] { return std::exchange(before, switches()) == switches(); }));
-  const integration::Descriptor process(static_cast<int>(::syscall(SYS_pidfd_open, daemon.pid(), 0)));
+  const Descriptor process(static_cast<int>(::syscall(SYS_pidfd_open, daemon.pid(), 0)));
   pollfd ended{process.get(), POLLIN, 0};
   EXPECT_EQ(::poll(&ended, 1, 1'200), 0);
   EXPECT_LE(switches() - before, 1);

@@ -16,8 +16,8 @@
 #include <nlohmann/json.hpp>
 
 #include "holdfast/holdfast.hpp"
+#include "proto/control/descriptor.hpp"
 #include "tests/integration/control.hpp"
-#include "tests/integration/descriptor.hpp"
 #include "tests/integration/fd_keeper.hpp"
 
 namespace holdfast::integration {

@@ -9,7 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 #include "tests/integration/within.hpp"
 
 namespace holdfast::integration {

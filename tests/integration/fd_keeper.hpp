@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 #include "tests/integration/within.hpp"
 
 namespace holdfast::integration {

@@ -7,7 +7,7 @@
 
 #include <sys/socket.h>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::integration {
 

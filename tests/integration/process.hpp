@@ -10,7 +10,7 @@
 #include <sys/types.h>
 #include <nlohmann/json.hpp>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 #include "tests/integration/within.hpp"
 
 namespace holdfast::integration {

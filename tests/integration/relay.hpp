@@ -12,7 +12,7 @@
 #include <string>
 #include <thread>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::integration {
 

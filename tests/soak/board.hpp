@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 
 namespace holdfast::soak {
 
@@ -106,7 +106,7 @@ class Board {
  private:
   void map();
 
-  integration::Descriptor memory_;
+  Descriptor memory_;
   BoardLayout* layout_ = nullptr;
 };
 

@@ -16,7 +16,6 @@
 namespace holdfast::soak {
 
 using integration::Broken;
-using integration::Descriptor;
 using integration::RawControl;
 
 namespace {

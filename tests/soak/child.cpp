@@ -14,7 +14,6 @@
 namespace holdfast::soak {
 
 using integration::Broken;
-using integration::Descriptor;
 
 namespace {
 

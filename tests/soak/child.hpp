@@ -8,7 +8,7 @@
 
 #include <sys/types.h>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 #include "tests/soak/waiting.hpp"
 
 namespace holdfast::soak {
@@ -42,7 +42,7 @@ class Child {
 
  private:
   pid_t pid_ = -1;
-  integration::Descriptor pidfd_;
+  Descriptor pidfd_;
   int status_ = 0;
 };
 

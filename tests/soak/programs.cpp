@@ -35,7 +35,7 @@ std::string read_all(int fd) {
 }
 
 Outcome run(std::vector<std::string> arguments) {
-  const integration::Descriptor output(::memfd_create("output", MFD_CLOEXEC));
+  const Descriptor output(::memfd_create("output", MFD_CLOEXEC));
   Launch launch;
   launch.program = arguments[0];
   launch.arguments = std::move(arguments);

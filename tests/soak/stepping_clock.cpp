@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/integration/descriptor.hpp"
+#include "proto/control/descriptor.hpp"
 #include "tests/integration/within.hpp"
 
 namespace holdfast::soak {
@@ -44,7 +44,7 @@ SteppingClock::SteppingClock(const std::string& library)
   set(std::chrono::nanoseconds(0));
   // Were there none, each process would make its own, and leave it behind when it is killed.
   sem_t* const semaphore = ::sem_open(shared_.c_str(), O_CREAT, 0600, 1);
-  const integration::Descriptor memory(::shm_open(shared_.c_str(), O_CREAT | O_RDWR, 0600));
+  const Descriptor memory(::shm_open(shared_.c_str(), O_CREAT | O_RDWR, 0600));
   if (semaphore == SEM_FAILED || ::ftruncate(memory.get(), kSharedBytes) != 0)
     throw Broken("no memory for libfaketime");
   ::sem_close(semaphore);

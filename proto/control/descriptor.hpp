@@ -7,7 +7,7 @@
 
 #include <unistd.h>
 
-namespace holdfast::daemon {
+namespace holdfast {
 
 class Descriptor {
  public:
@@ -15,10 +15,7 @@ class Descriptor {
   explicit Descriptor(int fd) : fd_(fd) {}
   Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
   Descriptor& operator=(Descriptor&& other) noexcept {
-    if (this != &other) {
-      reset();
-      fd_ = other.release();
-    }
+    if (this != &other) reset(other.release());
     return *this;
   }
   ~Descriptor() { reset(); }
@@ -26,13 +23,13 @@ class Descriptor {
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   int release() { return std::exchange(fd_, -1); }
-  void reset() {
+  void reset(int fd = -1) {
     if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
+    fd_ = fd;
   }
 
  private:
   int fd_ = -1;
 };
 
-}  // namespace holdfast::daemon
+}  // namespace holdfast
