@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <ctime>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <termios.h>
@@ -18,6 +20,7 @@
 #include "client/cli/control.hpp"
 #include "client/cli/flags.hpp"
 #include "client/cli/interrupt.hpp"
+#include "client/cli/outcome.hpp"
 #include "client/cli/output.hpp"
 #include "client/cli/table.hpp"
 #include "client/cli/text.hpp"
@@ -130,28 +133,43 @@ std::string headline(const Json& stats, std::size_t columns) {
 // Asks, and says how long ago it asked before.
 class Watch {
  public:
-  explicit Watch(const Context& context) : control_(context) { look(); }
+  explicit Watch(const Context& context) : context_(context), control_(std::in_place, context) { ask(); }
 
-  void look() {
+  // False: the broker is away. The next look is for the next one.
+  bool look() {
+    try {
+      if (!control_) control_.emplace(context_);
+      ask();
+      return true;
+    } catch (const Failed& failure) {
+      if (failure.exit() != Exit::kNoBroker) throw;
+      control_.reset();
+      return false;
+    }
+  }
+  void ask() {
     const std::int64_t now = now_ns();
     interval_ns_ = now - asked_ns_;
     asked_ns_ = now;
-    topics_ = traffic_.measure(control_.all("topics"), now);
+    topics_ = traffic_.measure(control_->all("topics"), now);
+    stats_ = control_->request("stats");
   }
-  Json stats() { return control_.request("stats"); }
 
+  const Json& stats() const { return stats_; }
   const std::vector<TopicTraffic>& topics() const { return topics_; }
   std::int64_t interval_ns() const { return interval_ns_; }
 
  private:
-  Control control_;
+  const Context& context_;
+  std::optional<Control> control_;
   Traffic traffic_;
+  Json stats_;
   std::vector<TopicTraffic> topics_;
   std::int64_t asked_ns_ = 0;
   std::int64_t interval_ns_ = 0;
 };
 
-void print_once(Watch& watch, bool json) {
+void print_once(const Watch& watch, bool json) {
   if (json) {
     for (const TopicTraffic& topic : watch.topics()) print_line(topic, watch.interval_ns());
     return;
@@ -160,12 +178,15 @@ void print_once(Watch& watch, bool json) {
   table_of(watch.topics()).print();
 }
 
-void draw(Watch& watch) {
+// `away`: what stands there is what the broker said last.
+void draw(const Watch& watch, bool away) {
   const Screen size = screen();
   // Three lines are ours: the head, an empty one, and the table's titles.
   const std::vector<std::string> lines =
       table_of(watch.topics()).lines(size.columns, size.rows > 4 ? size.rows - 3 : 1);
-  std::string frame = "\x1b[H" + headline(watch.stats(), size.columns) + "\x1b[K\r\n\x1b[K";
+  const std::string head = away ? shortened("holdfast top  the broker is away, waiting for the next one", size.columns)
+                                : headline(watch.stats(), size.columns);
+  std::string frame = "\x1b[H" + head + "\x1b[K\r\n\x1b[K";
   for (std::size_t i = 0; i < lines.size(); ++i)
     frame += std::string("\r\n") + (i == 0 ? "\x1b[7m" : "") + lines[i] +
              (i == 0 ? std::string(size.columns - std::min(size.columns, columns_of(lines[i])), ' ') + "\x1b[0m" : "") +
@@ -177,20 +198,24 @@ int show(const Context& context, const TopOptions& options) {
   const auto interval_ns = static_cast<std::int64_t>(options.interval_s * 1e9);
   Watch watch(context);
   if (options.once || context.json || !is_terminal(STDOUT_FILENO)) {
-    for (bool first = true; first || !options.once; first = false) {
+    wait_readable_or_closed(-1, interval_ns);
+    watch.ask();
+    print_once(watch, context.json);
+    bool away = false;
+    while (!options.once) {
       wait_readable_or_closed(-1, interval_ns);
-      watch.look();
-      if (!first && !context.json) print("\n");
+      const bool there = watch.look();
+      if (!there && !away) say("holdfast top: the broker is away, waiting for the next one");
+      away = !there;
+      if (away) continue;
+      if (!context.json) print("\n");
       print_once(watch, context.json);
     }
     return 0;
   }
   FullScreen full_screen;
-  draw(watch);
-  while (!full_screen.wait(interval_ns)) {
-    watch.look();
-    draw(watch);
-  }
+  draw(watch, false);
+  while (!full_screen.wait(interval_ns)) draw(watch, !watch.look());
   return 0;
 }
 

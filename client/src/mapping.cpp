@@ -36,9 +36,10 @@ void* map_aligned(std::uint64_t bytes, int protection, int fd) {
 
 }  // namespace
 
-Mapping::~Mapping() {
+void Mapping::unmap() {
   // In a forked child the range is not ours: it was never inherited, and may be anything by now.
   if (base_ != nullptr && forks_ == g_fork_count) ::munmap(base_, reserve_bytes_);
+  base_ = nullptr;
 }
 
 int Mapping::map(int fd, shm::SegmentKind kind, std::uint64_t segment_id, std::uint64_t valid_bytes,

@@ -19,12 +19,15 @@ class Mapping {
   Mapping() = default;
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
-  ~Mapping();
+  ~Mapping() { unmap(); }
 
   // Maps `reserve_bytes` of `fd`, checks that the file has `valid_bytes` and the header is that of this segment.
   // The descriptor is not kept. Returns HF_OK or a failure with its sentence.
   [[nodiscard]] int map(int fd, shm::SegmentKind kind, std::uint64_t segment_id, std::uint64_t valid_bytes,
                         std::uint64_t reserve_bytes, bool writable);
+
+  // Before its end. Nothing in it may be used any more.
+  void unmap();
 
   std::uint8_t* at(std::uint64_t offset) const { return base_ + offset; }
   template <class T>

@@ -84,6 +84,7 @@ int hf_publisher::set_up(const hf_publisher_options& options, Reply& reply) {
   }
   lane_.populate(0, lane_bytes_);
   clock_ = decode_clock(text(topic, "clock"));
+  plain_ = clock_ == HF_CLOCK_NONE && !lane_fd_;
   depth_ = static_cast<std::uint32_t>(number(topic, "depth", 1));
   stall_timeout_ns_ = decode_stall_timeout_ns(topic);
   bytes_max_ = options.bytes_max != 0 ? options.bytes_max : kBytesMaxDefault;
@@ -154,6 +155,7 @@ int hf_publisher::make_room_for(std::size_t& part, std::int64_t timeout_ns, cons
 int hf_publisher::publish_inline(const void* payload, std::uint64_t bytes, std::uint32_t type,
                                  std::int64_t timeout_ns) {
   if (unusable()) return why_unusable();
+  if (lane_fd_) give_memory_back();
   if (writer_->room(1) != shm::Room::kOk) {
     if (const int result = make_room(1, timeout_ns); result != HF_OK) return result;
   }
@@ -166,6 +168,7 @@ int hf_publisher::publish_inline(const void* payload, std::uint64_t bytes, std::
 int hf_publisher::publish_loan(hf_loan& loan, std::int64_t timeout_ns) {
   if (unusable()) return why_unusable();
   if (!good(loan)) return bad_loan();
+  if (lane_fd_) give_memory_back();
   if (writer_->room(1) != shm::Room::kOk) {
     if (const int result = make_room(1, timeout_ns); result != HF_OK) return result;
   }
@@ -178,6 +181,7 @@ int hf_publisher::publish_inline_batch(const std::uint8_t* payloads, std::uint64
   published = 0;
   if (unusable()) [[unlikely]]
     return why_unusable();
+  if (lane_fd_) give_memory_back();
   const Deadline deadline(timeout_ns);
   while (published < count) {
     // A quarter of the ring at a time, so that a lossless reader takes one part while we write the next.
@@ -218,6 +222,7 @@ int hf_publisher::publish(hf_loan* loans, std::size_t count, std::int64_t timeou
   published = 0;
   if (unusable()) [[unlikely]]
     return why_unusable();
+  if (lane_fd_) give_memory_back();
   for (std::size_t i = 0; i < count; ++i)
     if (!good(loans[i])) [[unlikely]]
       return bad_loan();
@@ -316,7 +321,9 @@ void hf_publisher::drop(hf_loan& loan) {
   ++serials_[loan.chunk];
   --open_loans_;
   pool_.give(loan.chunk);
-  if (handle_gone_ && open_loans_ == 0) delete this;
+  if (!ended_ || open_loans_ > 0) return;
+  lane_.unmap();
+  if (handle_gone_) delete this;
 }
 
 // ---- memory -------------------------------------------------------------------------------------------------------
@@ -570,6 +577,16 @@ void hf_publisher::notice_broker() {
   refresh_readers();
 }
 
+// The memory of such a lane comes back to the next broker with us alone, and until then nobody new can read: every publish
+// looks whether there is one. A load, and once some milliseconds.
+void hf_publisher::give_memory_back() {
+  if (!writer_->roster_changed() && !session_->broker_away()) [[likely]]
+    return;
+  session_->look_for_broker();
+  notice_broker();
+  if (writer_->roster_changed()) refresh_readers();
+}
+
 // Looks at the whole roster again. Readers that cannot be resolved (the broker is away) hold back everything that they
 // could use: what is held stays valid, and that comes before going on.
 void hf_publisher::refresh_readers() {
@@ -666,6 +683,7 @@ void hf_publisher::close(bool handle_gone) {
     // Open loans keep the lane's memory, and nothing else.
     reader_peers_.clear();
     session_.reset();
+    if (open_loans_ == 0) lane_.unmap();
   }
   handle_gone_ = handle_gone_ || handle_gone;
   if (handle_gone_ && (open_loans_ == 0 || forks_ != g_fork_count)) delete this;

@@ -106,6 +106,7 @@ struct hf_publisher {
   void refresh_readers();
   void resolve_again();
   void notice_broker();
+  void give_memory_back();
   void resolve(std::size_t place, std::uint64_t entry, std::shared_ptr<holdfast::client::Peer> peer);
 
   std::uint64_t now() const;
@@ -116,6 +117,7 @@ struct hf_publisher {
   bool closed_ = false;
   std::uint32_t forks_;
   int clock_ = HF_CLOCK_NONE;
+  bool plain_ = false;  // no clock, and no memory to look after: quick() may be
   std::uint32_t ring_slots_ = 0;
   std::optional<Writer> writer_;
   holdfast::client::ChunkPool pool_{0};
@@ -191,7 +193,7 @@ inline void load_inline(const void* payload, std::uint64_t bytes, std::uint64_t 
 }  // namespace holdfast::client
 
 // Is there room for one sample, and nothing else to see to? False: the long way.
-inline bool hf_publisher::quick() const { return !unusable() && clock_ == HF_CLOCK_NONE && writer_->available() > 0; }
+inline bool hf_publisher::quick() const { return !unusable() && plain_ && writer_->available() > 0; }
 
 // 32 bytes, from the caller's memory to the slot in registers. Requires: quick(). Returns whether somebody sleeps: then
 // ring_sleepers().

@@ -119,6 +119,7 @@ void LaneView::ring_writer(std::uint64_t waits) {
 }  // namespace holdfast::client
 
 using namespace holdfast::client;
+using holdfast::Descriptor;
 namespace shm = holdfast::shm;
 using shm::At;
 

@@ -731,6 +731,17 @@ class Interrupts(CliTest):
         until(lambda: self.lines("stats")[0]["requests"] > 1000, "it pings")
         self.interrupt(ping)
 
+    def test_top_goes_on_with_the_next_broker(self):
+        self.run_cli("pub", "t", "--linger", "-1", given=b"x")
+        top = self.start_cli("top", "--json", "--interval", "0.05")
+        self.assertEqual(json.loads(top.stdout.readline())["topic"], "t")
+        self.broker.kill()
+        self.assertIn(b"the broker is away", top.stderr.readline())
+        self.broker.start()
+        self.run_cli("pub", "u", "--linger", "-1", given=b"x")
+        until(lambda: json.loads(top.stdout.readline())["topic"] == "u", "what only the next broker knows")
+        self.interrupt(top)
+
     def test_ping_in_the_middle_of_its_data_path(self):
         ping = self.start_cli("ping", "--count", "500", "--bytes", "20000000")
         until(lambda: any(topic["name"].startswith("holdfast-ping/") for topic in self.lines("ls")), "its topics")

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <thread>
@@ -100,6 +101,28 @@ TEST(Lifetimes, ClosedHandlesSaySo) {
   hf_loan_drop(&handles.loan);
   hf_loan_drop(&handles.loan);
   EXPECT_EQ(hf_loan_publish(&handles.loan, 0), HF_E_CLOSED);
+  hf_publisher_close(handles.publisher);
+  hf_subscriber_close(handles.subscriber);
+}
+
+// Who closes the client alone keeps no memory of its handles either, but for what is lent.
+TEST(Lifetimes, AClosedClientKeepsNoMemory) {
+  PrivateBroker broker;
+  const auto mapped = [&] {
+    std::ifstream maps("/proc/self/maps");
+    int count = 0;
+    for (std::string line; std::getline(maps, line);)
+      if (line.find("holdfast." + broker.instance() + ".lane.") != std::string::npos) ++count;
+    return count;
+  };
+  Handles handles = open_all(broker, "kept");
+  EXPECT_GT(mapped(), 0);
+  hf_client_close(handles.client);
+  EXPECT_GT(mapped(), 0) << "a loan and a view are held";
+  hf_view_release(&handles.view);
+  hf_loan_drop(&handles.loan);
+  EXPECT_EQ(mapped(), 0);
+  EXPECT_EQ(hf_publish(handles.publisher, "x", 1, 0), HF_E_CLOSED);
   hf_publisher_close(handles.publisher);
   hf_subscriber_close(handles.subscriber);
 }

@@ -224,6 +224,29 @@ TEST(SealedRestart, WithoutAStoreClientsGiveTheirMemoryBack) {
   EXPECT_EQ(seen.finished, 1u);
 }
 
+// Only the publisher can give the memory back, and nobody reads now who would make it look: its next sample does.
+TEST(SealedRestart, WithoutAStoreOneSampleIsEnough) {
+  PrivateBroker broker;
+  RemoteClient writer(broker, "writer");
+  ASSERT_EQ(writer.open_publisher("slow", kSealed).at("code"), HF_OK);
+  writer.publish(1, 20);
+  for (const std::uint64_t bytes : {20U, 32U, 20'000U}) {
+    restart(broker);
+    ASSERT_FALSE(connected(broker, writer.session()));
+    // The adoption has bumped what every publish looks at; the answers of the broker may take more than one of them.
+    std::uint64_t published = 0;
+    ASSERT_TRUE(eventually([&] {
+      writer.publish(1, bytes);
+      ++published;
+      return connected(broker, writer.session());
+    }));
+    EXPECT_LT(published, 8U) << "not a ring's worth";
+    RemoteClient late(broker, "late");
+    ASSERT_EQ(late.subscribe("slow", true, HF_START_LATEST).at("code"), HF_OK);
+    expect_whole(late.take(1), 1);
+  }
+}
+
 TEST(SealedRestart, WithoutAStoreSessionsOfOtherUsersGoOn) {
   if (const std::string reason = no_other_user(); !reason.empty()) GTEST_SKIP() << reason;
   PrivateBroker broker(kShared);

@@ -107,6 +107,7 @@ void broker_kills(const Plan& plan, Score& score) {
   const auto took = integration::now() - began;
   scene.end();
   score.gap_ms = scene.longest_gap().ms;
+  score.gap_goal = 2;
   judge(score, std::move(back_ms));
   scene.count_leaks(before);
   const Gaps quiet = quiet_gaps(plan, took);

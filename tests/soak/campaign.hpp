@@ -24,6 +24,7 @@ struct Plan {
 
 struct Score {
   std::string name;
+  std::uint64_t planned = 0;
   std::uint64_t count = 0;
   std::uint64_t samples = 0;  // taken
   std::uint64_t lost = 0;
@@ -34,9 +35,11 @@ struct Score {
   std::uint64_t failed = 0;  // anything else that went wrong
   double gap_ms = -1;        // longest; -1: not measured
   double quiet_gap_ms = -1;  // of a run without
+  double gap_goal = 0;       // at most so many times that; 0: shown only
   std::string note;
   std::vector<std::string> sentences;  // what went wrong, at most some of it
 
+  bool whole() const { return count >= planned; }
   bool good() const { return lost + duplicated + torn + leaked + stalled + failed == 0; }
   void say(const std::string& sentence) {
     constexpr std::size_t kSentencesMax = 10;

@@ -176,9 +176,11 @@ class Instructions {
     std::sort(routes.begin(), routes.end(),
               [](const Route* one, const Route* other) { return one->instructions() < other->instructions(); });
     std::uint64_t left = plan_.count;
+    score_.planned = 0;
     for (std::size_t i = 0; i < routes.size(); ++i) {
       routes[i]->wanted = std::min(routes[i]->instructions(), left / (routes.size() - i));
       left -= routes[i]->wanted;
+      score_.planned += routes[i]->wanted;
     }
   }
 

@@ -26,17 +26,35 @@ class Opener {
 
   // False: it failed.
   bool once() {
-    switch (random_() % 3) {
+    switch (random_() % 4) {
       case 0:
         return look();
       case 1:
         return publish(topic_, nullptr);
+      case 2:
+        return come_and_go();
       default:
         return to_itself();
     }
   }
 
  private:
+  // Another client, which may find nobody to talk to.
+  bool come_and_go() {
+    ClientOptions options;
+    options.socket = board_->socket;
+    options.name = "guest";
+    auto guest = Client::connect(options);
+    if (!guest) {
+      if (guest.error().code == HF_E_NO_BROKER) return true;
+      return tally_.failed("client: " + guest.error().sentence), false;
+    }
+    if (random_() % 2 == 0) return true;
+    auto subscriber = guest->subscriber(name_of(Topic::kSide));
+    if (!subscriber) return tally_.failed("guest: " + subscriber.error().sentence), false;
+    return true;
+  }
+
   // A few samples of the load.
   bool look() {
     SubscriberOptions options;

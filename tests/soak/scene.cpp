@@ -168,7 +168,23 @@ void Scene::await_end(std::size_t worker) {
   harvest(worker, 0);
 }
 
+// Whoever is there has one session, an opener two for a moment.
+void Scene::count_sessions_of_nobody() {
+  std::size_t most = workers_.size();
+  for (std::size_t worker = 0; worker < workers_.size(); ++worker)
+    if (seat(worker).spec.job == Job::kOpen) ++most;
+  std::vector<nlohmann::json> listed;
+  const auto nobodys = [&] {
+    listed = broker_.all("sessions");
+    return listed.size() > most;
+  };
+  if (soon([&] { return !nobodys(); }, seconds(10), milliseconds(10))) return;
+  score_.leaked += listed.size() - most;
+  score_.say("sessions of nobody: " + nlohmann::json(listed).dump());
+}
+
 void Scene::end() {
+  count_sessions_of_nobody();
   const auto publishes = [&](std::size_t worker) {
     return seat(worker).spec.job == Job::kPublish || seat(worker).spec.job == Job::kOpen;
   };

@@ -74,6 +74,7 @@ class Scene {
   void count_leaks(const Resources& before);
 
  private:
+  void count_sessions_of_nobody();
   void launch(std::size_t worker);
   bool runs(std::size_t worker) const;
   std::string describe(std::size_t worker) const;

@@ -32,6 +32,15 @@ void print_scorecard(const std::vector<Score>& scores) {
     for (const std::string& sentence : score.sentences)
       std::printf("%s: WRONG: %s\n", score.name.c_str(), sentence.c_str());
   }
+  for (const Score& score : scores)
+    if (score.gap_goal > 0 && score.gap_ms > 0 && score.quiet_gap_ms > 0)
+      std::printf("%s: the longest gap is %.2f times that without kills (goal: %.0f): %s\n", score.name.c_str(),
+                  score.gap_ms / score.quiet_gap_ms, score.gap_goal,
+                  score.gap_ms <= score.gap_goal * score.quiet_gap_ms ? "met" : "missed");
+  for (const Score& score : scores)
+    if (score.good() && !score.whole())
+      std::printf("%s: not_run: %" PRIu64 " of %" PRIu64 ", its time was up\n", score.name.c_str(),
+                  score.planned - score.count, score.planned);
   std::fflush(stdout);
 }
 

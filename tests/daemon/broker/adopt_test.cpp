@@ -8,46 +8,12 @@
 #include <gtest/gtest.h>
 
 #include "tests/daemon/broker/fake_shell.hpp"
+#include "tests/daemon/broker/full_world.hpp"
 
 namespace holdfast::broker {
 namespace {
 
 using nlohmann::json;
-
-// A world with everything in it: lanes open, hidden, ended and with many readers, sessions with and without membarrier.
-class World {
- public:
-  World()
-      : shell_([] {
-          BrokerSetup setup;
-          setup.uid = 1000;
-          return setup;
-        }()) {
-    const ConnectionId first = shell_.client(1000);
-    const ConnectionId second = shell_.connect(1000);
-    shell_.hello(second, false);
-    const ConnectionId third = shell_.client(1000);
-    const HandleId ended = shell_.publish(first, "a/b");
-    shell_.publish(first, "a/b");
-    shell_.publish(second, "c", {{"ring", 128}, {"chunks_max", 128}, {"clock", "exact"}, {"linger_ms", -1}});
-    shell_.publish(second, "sealed", {{"backing", "sealed"}});
-    for (int i = 0; i < 15; ++i)
-      shell_.subscribe(i % 2 == 0 ? second : third, "a/b", i % 3 == 0 ? "lossless" : "drop_oldest", "oldest");
-    shell_.subscribe(third, "c", "lossless");
-    shell_.subscribe(third, "nobody");
-    EXPECT_TRUE(shell_.call(first, "close", {{"handle", ended}}).ok());
-    // A session that has ended, and a lane of its that lingers.
-    const ConnectionId last = shell_.client(1000);
-    shell_.publish(last, "d");
-    shell_.end(shell_.session_of(last));
-  }
-
-  const FakeShell& shell() const { return shell_; }
-  RegistryRows rows() const { return shell_.rows.all(); }
-
- private:
-  FakeShell shell_;
-};
 
 class Mutator {
  public:
@@ -266,7 +232,7 @@ class Mutator {
 };
 
 TEST(Adopt, TheWorldAsItWas) {
-  const World world;
+  const FullWorld world;
   ASSERT_EQ(check_rows(world.rows()), "");
   FakeShell next(world.shell(), world.rows());
   next.adopt();
@@ -420,13 +386,9 @@ TEST_F(LostMemory, OfTheDeadIsGoneWhenItsReadersAre) {
 
 // As a campaign: HOLDFAST_COUNT rows, from HOLDFAST_SEED on.
 TEST(Adopt, MutatedRowsAreRefusedOrHoldTogether) {
-  const auto environment = [](const char* name, std::uint64_t otherwise) {
-    const char* value = std::getenv(name);
-    return value != nullptr ? std::strtoull(value, nullptr, 10) : otherwise;
-  };
-  const std::uint64_t count = environment("HOLDFAST_COUNT", 20'000);
-  const std::uint64_t first = environment("HOLDFAST_SEED", 1);
-  const World world;
+  const std::uint64_t count = campaign_number("HOLDFAST_COUNT", 20'000);
+  const std::uint64_t first = campaign_number("HOLDFAST_SEED", 1);
+  const FullWorld world;
   const RegistryRows rows = world.rows();
   std::uint64_t adopted = 0;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
