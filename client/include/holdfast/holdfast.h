@@ -129,7 +129,8 @@ typedef struct hf_publisher_options {
   uint64_t bytes_max; /* how large this lane may grow; default 8 GiB; at least 4096 + 64 for each slot, where only
                        * samples of up to 32 bytes fit */
   const hf_type* type;
-  int32_t huge_pages; /* 1: pages of 2 MiB where the system gives them, for what the lane grows by: faster for samples of
+  int32_t
+      huge_pages; /* 1: pages of 2 MiB where the system gives them, for what the lane grows by: faster for samples of
                        * many MiB, slower to grow */
 } hf_publisher_options;
 
