@@ -244,6 +244,31 @@ std::int64_t Registry::number(const char* sql) {
   return value;
 }
 
+namespace {
+
+// Is it the machine that stands in the way, for now: no room, no rights, somebody looks at it? Else the file is damaged.
+bool passes(int code, const std::string& path) {
+  switch (code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_FULL:
+    case SQLITE_LOCKED:
+    case SQLITE_NOMEM:
+    case SQLITE_PERM:
+    case SQLITE_PROTOCOL:
+      return true;
+    case SQLITE_IOERR:
+      return code != SQLITE_IOERR_SHORT_READ;
+    case SQLITE_READONLY:
+      // Its header may say so, too: nobody has ever written that one.
+      return ::access(path.c_str(), W_OK) != 0;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 std::string Registry::open(const std::string& path, std::string& set_aside) {
   path_ = path;
   bool unusable = false;
@@ -278,9 +303,7 @@ void Registry::close() {
 // Opens the database at `path` and makes it ready. Returns why it cannot be used, or "". `unusable`: it never will be.
 std::string Registry::prepare(const std::string& path, bool& unusable) {
   const auto cannot = [&](const char* what) {
-    const int code = sqlite3_errcode(database_) & 0xff;
-    // SQLITE_ERROR: it lacks a table or a column. Anything else passes: no room, no rights, somebody looks at it.
-    unusable = code == SQLITE_NOTADB || code == SQLITE_CORRUPT || code == SQLITE_ERROR;
+    unusable = !passes(sqlite3_extended_errcode(database_), path);
     return error(what);
   };
   if (sqlite3_open_v2(path.c_str(), &database_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
