@@ -41,6 +41,7 @@ class FdStore {
   [[nodiscard]] Descriptor take(broker::SegmentId segment);
   // Nobody needs it any more, once settle() says that the registry knows.
   void drop(broker::SegmentId segment);
+  bool drops() const { return !dropped_.empty(); }
   void settle();
   // Drops at once what nobody has taken, or all that there is. Returns how many.
   std::size_t drop_untaken();

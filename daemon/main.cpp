@@ -122,6 +122,7 @@ std::string no_roster(const broker::Outcome& outcome) {
 struct Found {
   broker::RegistryRows rows;
   std::set<broker::SegmentId> lost;
+  std::set<broker::SessionId> ended;  // their files have a name, and are not there
   std::set<std::string> names;  // of the files that were adopted
   broker::SegmentId roster = 0;  // 0: there is nothing to adopt
 };
@@ -141,6 +142,9 @@ std::string find_earlier(const Registry& registry, Segments& segments, Legacy le
     } else {
       spdlog::warn("segment {} of an earlier broker is lost: {}", facts.id, why);
       found.lost.insert(facts.id);
+      // Whoever held its lock holds nothing that we could ask.
+      if (facts.kind == shm::SegmentKind::kSession && !facts.sealed && segment_file_is_missing(legacy.names[facts.id]))
+        found.ended.insert(facts.session);
     }
   }
   if (segments.noted_commits() > registry.commits())
@@ -220,7 +224,7 @@ int serve(const Config& config, Listener& listener, Registry& registry, FdStore&
   about.started_ms = monotonic_ms();
   about.swept_segments = swept.removed;
   Server server(io, std::move(setup), *segments, registry, std::move(about));
-  if (found.roster != 0) server.adopt(found.rows, std::move(found.lost));
+  if (found.roster != 0) server.adopt(found.rows, std::move(found.lost), std::move(found.ended));
   server.watch_leftovers(std::move(swept.left));
   boost::asio::signal_set signals(io, SIGTERM, SIGINT, SIGUSR1);
   signals.async_wait([&](const boost::system::error_code& error, int signal) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
@@ -114,6 +115,7 @@ Segments::~Segments() {
   if (!owns_) return;
   for (auto& [id, file] : files_)
     if (!file.name.empty()) ipc::shared_memory_object::remove(file.name.c_str());
+  unlink_removed();
   store_.drop_all();
 }
 
@@ -188,10 +190,16 @@ std::string Segments::find_sealed(const broker::SegmentFacts& facts, File& file,
   return "";
 }
 
-// If we die between a commit and this store, the registry is ahead: that is no older state.
+// If we die between a commit and this store, the registry is ahead: that is no older state. Behind it, names are left that
+// no row has.
 void Segments::note_commits(std::uint64_t commits) {
   if (roster_ != nullptr) roster_->at<shm::RosterHeader>().commits = commits;  // nobody else looks at it
+  unlink_removed();
   store_.settle();
+}
+
+void Segments::unlink_removed() {
+  for (const std::string& name : std::exchange(removed_, {})) ipc::shared_memory_object::remove(name.c_str());
 }
 
 std::uint64_t Segments::noted_commits() const {
@@ -409,7 +417,7 @@ void Segments::run(const broker::RemoveSegment& remove) {
     totals_.payload_bytes += Atomics::load<shm::At::kObserve>(header.payload_bytes);
   }
   for (const auto& [bell, event] : file.events) event_segments_.erase(event.first);
-  if (!file.name.empty()) ipc::shared_memory_object::remove(file.name.c_str());
+  if (!file.name.empty()) removed_.push_back(std::move(file.name));
   store_.drop(remove.segment);
   files_.erase(at);
 }

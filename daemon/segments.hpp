@@ -12,6 +12,8 @@
 //   (2) what a client can write (records, bells, lane headers) is loaded once and checked before it is used.
 //   (3) of a sealed lane the header page is mapped before the seals go on; nothing else of it is ever written. Who
 //       adopts it finds the seals on, and maps the page to read: then nothing of it is ever written.
+//   (4) a file is there before its row is committed, and goes after its row has, as in fd_store.hpp: a broker that dies in
+//       between leaves one too many, which the next one sweeps because no row names it.
 #pragma once
 
 #include <cstdint>
@@ -66,9 +68,12 @@ class Segments {
   void own() { owns_ = true; }
   // Files stay for the next broker.
   void leave() { owns_ = false; }
-  // What the registry has committed by now, which the roster notes; what was removed before goes from the store.
+  // What the registry has committed by now, which the roster notes; what was removed before goes from /dev/shm and from
+  // the store.
   void note_commits(std::uint64_t commits);
   std::uint64_t noted_commits() const;
+  // Does memory of removed segments wait for the next commit?
+  bool removes() const { return !removed_.empty() || store_.drops(); }
   // The roster as it is in memory, block by block; the first stands for its header.
   std::vector<shm::RosterBlock> roster_blocks() const;
   // Whose lock is on the records of a session: -1 nobody's, 0 a process that we cannot see.
@@ -140,11 +145,13 @@ class Segments {
   Descriptor reopen(const File& file, bool writable);
   shm::RosterBlock& block(std::uint64_t offset);
   File* find(broker::SegmentId segment);
+  void unlink_removed();
 
   std::string instance_;
   std::uint64_t epoch_;
   FdStore& store_;
   std::unordered_map<broker::SegmentId, File> files_;
+  std::vector<std::string> removed_;  // names that go with the next commit
   std::unordered_map<std::uint64_t, broker::SegmentId> event_segments_;  // eventfd number → bell segment
   File* roster_ = nullptr;
   bool owns_ = false;

@@ -370,8 +370,9 @@ void Server::feed(broker::Event event) {
   }
 }
 
-void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost) {
-  std::set<broker::SessionId> gone;
+void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost,
+                   std::set<broker::SessionId> gone) {
+    if (gone.contains(session.id)) continue;
   std::vector<std::pair<broker::SessionId, Descriptor>> processes;
   std::vector<broker::SessionId> unseen;
   for (const broker::SessionFacts& session : rows.sessions) {

@@ -44,8 +44,8 @@ class Server {
   void listen(Descriptor socket);
 
   // Takes over the sessions, lanes and handles of an earlier broker, and watches their processes: `lost` are segments
-  // whose file was not there. Requires: nothing is served yet.
-  void adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost);
+  // whose file was not there, `gone` sessions that are known to have ended. Requires: nothing is served yet.
+  void adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost, std::set<broker::SessionId> gone);
 
   // Watches the processes of sessions that were not adopted, and removes their segments when they are gone.
   void watch_leftovers(std::vector<Leftover> leftovers);
@@ -121,6 +121,7 @@ class Server {
   std::string commit_rows();
   void answer(broker::ConnectionId connection, Outgoing outgoing);
 
+  void free_removed();
   boost::asio::io_context& io_;
   Segments& segments_;
   Registry& registry_;

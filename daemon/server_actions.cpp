@@ -31,6 +31,7 @@ constexpr std::uint64_t kGrowAtOnce = std::uint64_t{32} << 20;  // some 10 ms of
 template <class Act>
 void Server::run(Act& action) {
   if constexpr (requires { action.operation; }) {
+    free_removed();
     broker::SegmentReady ready{action.operation, segments_.run(action)};
     events_.push_front(std::move(ready));
   } else {
@@ -38,7 +39,13 @@ void Server::run(Act& action) {
   }
 }
 
+// What was removed to make room has to be gone before the room is asked for.
+void Server::free_removed() {
+  if (segments_.removes()) commit_rows();
+}
+
 void Server::run(broker::GrowSegment& grow) {
+  free_removed();
   if (segments_.lane_lacks(grow) <= kGrowAtOnce) {
     events_.push_front(broker::SegmentReady{grow.operation, segments_.run(grow)});
     return;

@@ -2,6 +2,7 @@
 #include "daemon/sweep.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
 #include <memory>
 
@@ -77,6 +78,8 @@ Swept sweep(const std::string& instance, const std::set<std::string>& adopted) {
   std::vector<std::string> names = names_of(instance);
   std::erase_if(names, [&](const std::string& name) { return adopted.contains(name); });
   std::map<broker::SessionId, Leftover> live;
+bool segment_file_is_missing(const std::string& name) { return !open_file(name) && errno == ENOENT; }
+
   for (const std::string& name : names) {
     if (!is_kind(name, instance, "session")) continue;
     const Descriptor file = open_file(name);

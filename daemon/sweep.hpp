@@ -38,3 +38,5 @@ pid_t lock_holder(int fd);
 void remove_segment_file(const std::string& name);
 
 }  // namespace holdfast::daemon
+// False as well where it cannot be said.
+bool segment_file_is_missing(const std::string& name);

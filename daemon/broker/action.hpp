@@ -61,6 +61,8 @@ struct OpenEvent {
 
 // ---- shared memory
 
+// Nothing uses it any more. Its memory is free when the rows that go with it are committed: no row may name a file that is
+// not there.
 struct RemoveSegment {
   SegmentId segment;
 };

@@ -154,10 +154,42 @@ TEST_F(SegmentFiles, GrowInSteps) {
   EXPECT_EQ(segments_.lane_lacks(grow), 0U);
 }
 
+// A broker that dies between the two leaves a file that no row names: better than a row without its file.
+TEST_F(SegmentFiles, GoWhenTheRegistryKnows) {
+  make(shm::SegmentKind::kRoster, 16384, 1 << 20);
+  const broker::SegmentId id = make(shm::SegmentKind::kSession, 8192, 1 << 20);
+  const std::string name = "/" + segments_.name(id);
+  EXPECT_FALSE(segments_.removes());
+  segments_.run(broker::RemoveSegment{id});
+  EXPECT_TRUE(segments_.removes());
+  EXPECT_TRUE(Descriptor(::shm_open(name.c_str(), O_RDONLY, 0)));
+  segments_.note_commits(1);
+  EXPECT_FALSE(segments_.removes());
+  EXPECT_FALSE(Descriptor(::shm_open(name.c_str(), O_RDONLY, 0)));
+}
+
+// What the registry could not be told of is the next broker's, or goes with a stop for good.
+TEST_F(SegmentFiles, RemovedOnesGoWithAStopForGoodOnly) {
+  for (const bool for_good : {false, true}) {
+    std::string name;
+    {
+      Segments others("segments-removed-" + std::to_string(::getpid()), 1, none_);
+      if (for_good) others.own();
+      const broker::CreateSegment create = plan(shm::SegmentKind::kSession, 8192, 1 << 20);
+      ASSERT_FALSE(others.run(create).failure);
+      name = "/" + others.name(create.facts.id);
+      others.run(broker::RemoveSegment{create.facts.id});
+    }
+    EXPECT_EQ(static_cast<bool>(Descriptor(::shm_open(name.c_str(), O_RDONLY, 0))), !for_good);
+    ::shm_unlink(name.c_str());
+  }
+}
+
 TEST_F(SegmentFiles, AreGoneWhenTheyAreRemoved) {
   const broker::SegmentId id = make(shm::SegmentKind::kLane, 8192, 8192);
   const std::string name = "/" + segments_.name(id);
   segments_.run(broker::RemoveSegment{id});
+  segments_.note_commits(1);
   EXPECT_EQ(::shm_open(name.c_str(), O_RDONLY, 0), -1);
   EXPECT_FALSE(segments_.open({id, true, 0}));
   EXPECT_EQ(segments_.lane(id), nullptr);

@@ -29,6 +29,7 @@ RegistryRows Rows::all() const {
 
 FakeShell::FakeShell(BrokerSetup setup) : state_(setup), roster_(setup.roster), setup_(setup) {
   segments[setup.roster] = setup.roster_bytes;
+  files_.insert(setup.roster);
   ever_made_.insert(setup.roster);
   SegmentFacts facts;
   facts.id = setup.roster;
@@ -54,7 +55,10 @@ Rows Rows::of(const RegistryRows& all) {
 }
 
 FakeShell::FakeShell(const FakeShell& before, const std::set<SessionId>& gone, std::set<SegmentId> lost)
-    : FakeShell(before, before.rows, gone, std::move(lost)) {}
+    : FakeShell(before, before.rows, gone, std::move(lost)) {
+  for (const auto& [id, facts] : rows.segments)
+    EXPECT_TRUE(before.files_.contains(id)) << "a file that a row names is there";
+}
 
 FakeShell::FakeShell(const FakeShell& before, const RegistryRows& given) : FakeShell(before, Rows::of(given), {}, {}) {}
 
@@ -85,6 +89,7 @@ FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionI
   for (const auto& [id, facts] : rows.segments) {
     segments[id] = facts.bytes;
     if (facts.sealed && facts.kind == shm::SegmentKind::kLane) unwritable_.insert(id);
+    files_.insert(id);
   }
 }
 
@@ -202,18 +207,27 @@ Outcome FakeShell::outcome() {
 }
 
 void FakeShell::run(const CreateSegment& act) {
+// A row goes before the file that it names.
+void FakeShell::commit() {
+  rows = written_;
+  for (const SegmentId segment : std::exchange(removed_, {})) files_.erase(segment);
+}
+
   EXPECT_LE(act.facts.bytes, act.facts.reserve_bytes);
+  if (!removed_.empty()) commit();  // to have its memory
   EXPECT_EQ(act.facts.bytes % shm::kPage, 0U);
   const Outcome result = outcome();
   if (!result.failure) {
     segments[act.facts.id] = act.facts.bytes;
     EXPECT_TRUE(ever_made_.insert(act.facts.id).second) << "segment ids are given once";
+    files_.insert(act.facts.id);
   }
   answers_.push_back(SegmentReady{act.operation, result});
 }
 
 void FakeShell::run(const GrowSegment& act) {
   ASSERT_TRUE(segments.contains(act.segment));
+  if (!removed_.empty()) commit();
   EXPECT_GT(act.bytes, segments[act.segment]);
   EXPECT_LE(act.bytes, state_.tables().segments.at(act.segment).reserve_bytes);
   EXPECT_EQ(act.bytes % shm::kPage, 0U);
@@ -246,6 +260,7 @@ void FakeShell::run(const OpenEvent& act) {
 void FakeShell::run(const RemoveSegment& act) {
   EXPECT_EQ(segments.erase(act.segment), 1U) << "a segment is removed once";
   std::erase_if(reset_, [&](const auto& record) { return record.first == act.segment; });
+  removed_.push_back(act.segment);
 }
 
 void FakeShell::run(const ResetRecord& act) {

@@ -157,7 +157,7 @@ class FakeShell {
   void run(const Log& act);
   Outcome outcome();
   void carry_out(Actions actions);
-  void commit() { rows = written_; }
+  void commit();
   void note_row(const Row& row);
   static void note(Rows& rows, const Row& row);
   FakeShell(const FakeShell& before, Rows rows, const std::set<SessionId>& gone, std::set<SegmentId> lost);
@@ -176,6 +176,8 @@ class FakeShell {
   Rows written_;  // `rows`, and what is not committed
   std::map<std::uint64_t, shm::RosterBlock> blocks_;  // but for their entries
   std::map<SegmentId, shm::LaneState> ended_;  // lanes that say so themselves
+  std::set<SegmentId> files_;  // that there are, whoever died when
+  std::vector<SegmentId> removed_;  // that go with the next commit
   std::set<SegmentId> unwritable_;  // sealed lanes that were adopted
   std::set<SessionId> gone_;
   std::set<SegmentId> lost_;
