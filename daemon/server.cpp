@@ -29,8 +29,6 @@ namespace {
 constexpr std::size_t kReceiveBytes = 16'384;
 constexpr int kRequestsPerTurn = 16;  // of one connection, before others have theirs
 constexpr std::size_t kHeldDescriptorsMax = 1'024;  // in replies that wait for slow readers
-// Watched beside sessions of ours, whose ids may be the same.
-constexpr std::uint64_t kLeftover = std::uint64_t{1} << 32;
 constexpr int kPeerGroups = 59;  // SO_PEERGROUPS
 
 std::string fresh_token() {
@@ -372,10 +370,9 @@ void Server::feed(broker::Event event) {
 
 void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost,
                    std::set<broker::SessionId> gone) {
-    if (gone.contains(session.id)) continue;
   std::vector<std::pair<broker::SessionId, Descriptor>> processes;
-  std::vector<broker::SessionId> unseen;
   for (const broker::SessionFacts& session : rows.sessions) {
+    if (gone.contains(session.id)) continue;
     Descriptor process;
     pid_t pid = 0;
     if (lost.contains(session.records)) {
@@ -394,54 +391,36 @@ void Server::adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId>
       gone.insert(session.id);
     else if (process)
       processes.emplace_back(session.id, std::move(process));
-    else
-      unseen.push_back(session.id);
   }
   carry_out(state_.adopt(monotonic_ms(), rows, segments_.roster_blocks(), gone, std::move(lost)));
   for (const broker::SegmentFacts& segment : rows.segments)
     if (!state_.tables().segments.contains(segment.id)) ++about_.swept_segments;
   for (auto& [session, process] : processes)
     watcher_.watch(session, std::move(process), [this, id = session] { feed(broker::SessionEnded{id}); });
-  for (const broker::SessionId session : unseen) asio::co_spawn(io_, look_until_gone(session), asio::detached);
   spdlog::info("adopted {} sessions with {} topics and {} lanes; {} sessions had ended",
                state_.tables().sessions.size(), state_.tables().topics.size(), state_.tables().lanes.size(),
                gone.size());
 }
 
-// The process lives where we do not see it, in another pid namespace, so nothing tells us of its end until its client
-// has connected again: then its hang-up does.
-asio::awaitable<void> Server::look_until_gone(broker::SessionId session) {
-  constexpr auto kPause = std::chrono::seconds(5);
-  asio::steady_timer pause(io_);
-  while (!draining_) {
-    error_code error;
-    pause.expires_after(kPause);
-    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
-    const auto at = state_.tables().sessions.find(session);
-    if (at == state_.tables().sessions.end() || at->second.connection != 0) co_return;
-    const broker::SegmentId records = at->second.facts.records;
-    if (state_.tables().lost.contains(records) || segments_.session_holder(records) >= 0) continue;
-    feed(broker::SessionEnded{session});
-    co_return;
-  }
+void Server::watch_leftovers(std::vector<Leftover> leftovers) {
+  leftovers_ = std::move(leftovers);
+  if (!leftovers_.empty()) asio::co_spawn(io_, look_after_leftovers(), asio::detached);
 }
 
-void Server::watch_leftovers(std::vector<Leftover> leftovers) {
-  for (Leftover& leftover : leftovers) {
-    const broker::SessionId session = leftover.session;
-    Descriptor process = leftover.pid > 0 ? open_process(leftover.pid) : Descriptor();
-    leftovers_.emplace(session, std::move(leftover));
-    const auto ended = [this, session] {
-      const auto at = leftovers_.find(session);
-      for (const std::string& name : at->second.names) remove_segment_file(name);
-      about_.swept_segments += at->second.names.size();
-      leftovers_.erase(at);
-    };
-    if (process)
-      watcher_.watch(kLeftover | session, std::move(process), ended);
-    else
-      spdlog::warn("session {} of an earlier broker lives where this one cannot see it end; its segments stay",
-                   session);
+// Their processes may live on: a program that was told that its broker began anew closes its client and opens another.
+asio::awaitable<void> Server::look_after_leftovers() {
+  asio::steady_timer pause(io_);
+  while (!leftovers_.empty()) {
+    error_code error;
+    pause.expires_after(std::chrono::milliseconds(broker::kAskLocksMs));
+    co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
+    if (draining_) co_return;
+    std::erase_if(leftovers_, [this](const Leftover& leftover) {
+      if (is_held(leftover)) return false;
+      for (const std::string& name : leftover.names) remove_segment_file(name);
+      about_.swept_segments += leftover.names.size();
+      return true;
+    });
   }
 }
 
@@ -462,13 +441,13 @@ void Server::drain(broker::TimeMs deadline_ms, bool hand_over) {
   if (links_.empty()) return finish_drain();
   drain_timer_.expires_after(std::chrono::milliseconds(deadline_ms));
   drain_timer_.async_wait([this](const error_code& error) {
-    if (!error) io_.stop();
+    if (!error) finish_drain();
   });
 }
 
 void Server::finish_drain() {
   drain_timer_.cancel();
-  for (const auto& [session, leftover] : leftovers_)
+  for (const Leftover& leftover : leftovers_)
     for (const std::string& name : leftover.names)
       if (!hands_over_) remove_segment_file(name);
   leftovers_.clear();

@@ -5,8 +5,9 @@
 // reply is sent, so that a peer that does not read holds up itself and nobody else, and queues are bounded by nature.
 //
 // Invariants:
-//   (1) rows are committed before the reply that follows them is sent.
-//   (2) there is no timer, and so no wake-up, unless a lane lingers, a connection has said nothing yet, or systemd asks.
+//   (1) rows are committed before the reply that follows them is sent, and before the files go that they named.
+//   (2) there is no timer, and so no wake-up, unless a lane lingers, a session has no connection, files of an unknown
+//       broker's sessions are left, a connection has said nothing yet, or systemd asks.
 #pragma once
 
 #include <deque>
@@ -47,7 +48,7 @@ class Server {
   // whose file was not there, `gone` sessions that are known to have ended. Requires: nothing is served yet.
   void adopt(const broker::RegistryRows& rows, std::set<broker::SegmentId> lost, std::set<broker::SessionId> gone);
 
-  // Watches the processes of sessions that were not adopted, and removes their segments when they are gone.
+  // Removes the segments of sessions that were not adopted when nobody holds these any more.
   void watch_leftovers(std::vector<Leftover> leftovers);
 
   // Answers what has arrived, opens nothing new, then calls stop() on the io_context, after `deadline_ms` at the latest.
@@ -87,7 +88,7 @@ class Server {
   Awaitable<void> grow_slowly(broker::GrowSegment grow);
   void put_off_alarm();
   void carry_out(broker::Actions actions);
-  Awaitable<void> look_until_gone(broker::SessionId session);
+  Awaitable<void> look_after_leftovers();
   bool receive(Link& link, bool& again);
   ssize_t receive_bytes(Link& link);
   void take_memory(Link& link);
@@ -115,13 +116,14 @@ class Server {
   void run(broker::CloseConnection& close);
   void run(broker::CutConnection& cut);
   void run(broker::SetTimer& set);
+  void run(broker::AskLock& ask);
   void run(broker::WatchProcess& watch);
   void run(broker::UnwatchProcess& unwatch);
   void run(broker::Log& log);
   std::string commit_rows();
+  void free_removed();
   void answer(broker::ConnectionId connection, Outgoing outgoing);
 
-  void free_removed();
   boost::asio::io_context& io_;
   Segments& segments_;
   Registry& registry_;
@@ -140,7 +142,7 @@ class Server {
   broker::ConnectionId last_connection_ = 0;
   std::size_t removed_since_trim_ = 0;
   std::size_t held_descriptors_ = 0;  // of replies that wait for a slow reader
-  std::map<broker::SessionId, Leftover> leftovers_;
+  std::vector<Leftover> leftovers_;
   Descriptor spare_;  // given up for a moment when there are no descriptors left
   std::vector<char> received_;
 };

@@ -166,6 +166,12 @@ void Server::run(broker::SetTimer& set) {
   });
 }
 
+void Server::run(broker::AskLock& ask) {
+  const auto at = state_.tables().sessions.find(ask.session);
+  if (at != state_.tables().sessions.end() && segments_.session_holder(at->second.facts.records) < 0)
+    events_.push_back(broker::SessionEnded{ask.session});
+}
+
 void Server::run(broker::WatchProcess& watch) {
   if (draining_) return;
   const auto at = links_.find(watch.connection);

@@ -71,22 +71,26 @@ pid_t lock_holder(int fd) {
   return std::max<pid_t>(lock.l_pid, 0);
 }
 
+bool is_held(const Leftover& leftover) {
+  const Descriptor file = open_file(leftover.records);
+  return file ? lock_holder(file.get()) >= 0 : errno != ENOENT;
+}
+
 void remove_segment_file(const std::string& name) { ::shm_unlink(("/" + name).c_str()); }
+
+bool segment_file_is_missing(const std::string& name) { return !open_file(name) && errno == ENOENT; }
 
 Swept sweep(const std::string& instance, const std::set<std::string>& adopted) {
   Swept swept;
   std::vector<std::string> names = names_of(instance);
   std::erase_if(names, [&](const std::string& name) { return adopted.contains(name); });
   std::map<broker::SessionId, Leftover> live;
-bool segment_file_is_missing(const std::string& name) { return !open_file(name) && errno == ENOENT; }
-
   for (const std::string& name : names) {
     if (!is_kind(name, instance, "session")) continue;
     const Descriptor file = open_file(name);
     if (!file) continue;
-    const pid_t pid = lock_holder(file.get());
     const broker::SessionId session = session_in(file.get(), name, instance);
-    if (pid >= 0 && session != 0) live[session] = {session, pid, {}};
+    if (lock_holder(file.get()) >= 0 && session != 0) live[session] = {session, name, {}};
   }
   for (const std::string& name : names) {
     const Descriptor file = open_file(name);

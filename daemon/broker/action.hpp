@@ -169,6 +169,11 @@ struct CutConnection {
 struct SetTimer {
   std::optional<TimeMs> at;
 };
+// Nobody holds the lock of this session: SessionEnded. A client holds it from `hello` on until it closes the session, and
+// its process lets go of it when it ends, or becomes another program.
+struct AskLock {
+  SessionId session;
+};
 // The connection of this session hung up: SessionEnded when its process is gone.
 struct WatchProcess {
   SessionId session;
@@ -186,7 +191,7 @@ struct Log {
 using Action = std::variant<CreateSegment, GrowSegment, SealSegment, ReadCursor, OpenEvent, RemoveSegment, ResetRecord,
                             ClearBoard, ClearBlock, StoreEntry, StoreSize, StoreFlags, StoreNext, BumpChanges, EndLane,
                             RingBells, PutRow, DeleteRow, DeleteReader, Reply, ReplyError, ReplyReport, CloseConnection,
-                            CutConnection, SetTimer, WatchProcess, UnwatchProcess, Log>;
+                            CutConnection, SetTimer, AskLock, WatchProcess, UnwatchProcess, Log>;
 
 using Actions = std::vector<Action>;
 

@@ -40,6 +40,7 @@ Actions State::adopt(TimeMs now, const RegistryRows& rows, const std::vector<shm
   flush_rings();
   for (const SessionId id : gone)
     if (tables_.sessions.contains(id)) end_session(id, shm::LaneState::kAborted);
+  for (const auto& [id, session] : tables_.sessions) watch_lock(id);
   std::vector<TopicId> topics;
   for (const auto& [id, topic] : tables_.topics) topics.push_back(id);
   for (const TopicId id : topics) vanish_if_unused(id);

@@ -73,6 +73,8 @@ void State::audit() const {
       check(tables_.segments.at(segment).session == id, "a segment knows its session");
     if (session.connection != 0)
       check(tables_.connections.at(session.connection).session == id, "a connection knows its session");
+    const bool askable = session.connection == 0 && !tables_.lost.contains(session.facts.records);
+    check(to_ask_.contains(id) == askable, "the lock of a session without a connection is asked");
   }
   for (const auto& [id, connection] : tables_.connections)
     if (connection.session != 0)

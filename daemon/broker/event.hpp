@@ -57,7 +57,7 @@ struct Disconnected {
   ConnectionId connection;
 };
 
-// The process is gone, says the kernel.
+// The process is gone, or has let go of the session, says the kernel.
 struct SessionEnded {
   SessionId session;
 };

@@ -138,6 +138,7 @@ void State::end_session(SessionId id, shm::LaneState state) {
     tables_.lost.erase(segment);
   }
   if (session.connection != 0) tables_.connections.at(session.connection).session = 0;
+  to_ask_.erase(id);
   actions_.emplace_back(UnwatchProcess{id});
   actions_.emplace_back(DeleteRow{Table::kSessions, id});
   actions_.emplace_back(Log{Log::Level::kDebug, "session " + std::to_string(id) + " has ended"});

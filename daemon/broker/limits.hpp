@@ -75,6 +75,10 @@ inline constexpr std::int64_t kTimeoutMsMax = std::int64_t{366} * 24 * 3600 * 10
 // Each eventfd of a bell is a descriptor of the broker.
 inline constexpr std::size_t kEventsMax = 4'096;
 
+// Sessions without a connection are asked this often whether somebody holds their lock: three system calls each. A
+// second is soon for a program that waits for a name that it has let go of.
+inline constexpr std::int64_t kAskLocksMs = 1'000;
+
 // A connection that has sent no complete line for this long is closed.
 inline constexpr std::int64_t kFirstLineDeadlineMs = 10'000;
 

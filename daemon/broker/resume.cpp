@@ -107,6 +107,7 @@ void State::on(const SegmentBack& event) {
   };
   if (segment.kind == shm::SegmentKind::kLane) return show(tables_.lanes.at(segment.lane));
   const Session& session = tables_.sessions.at(segment.session);
+  if (session.connection == 0) watch_lock(segment.session);
   for (const HandleId handle : session.publishers) show(tables_.lanes.at(tables_.publishers.at(handle).lane));
   for (const HandleId handle : session.subscribers)
     for (const LaneId id : tables_.subscribers.at(handle).lanes) {
@@ -180,6 +181,7 @@ void State::resume_end(Call call, Params& params) {
     actions_.emplace_back(CutConnection{session.connection});
   }
   session.connection = call.connection;
+  to_ask_.erase(id);
   actions_.emplace_back(UnwatchProcess{id});
   connection.session = id;
   std::size_t dropped = 0;

@@ -75,6 +75,11 @@ Actions State::step(TimeMs now, Event event) {
 void State::schedule() {
   std::optional<TimeMs> at;
   if (!idle_.empty() && idle_.begin()->first != INT64_MAX) at = idle_.begin()->first;
+  if (to_ask_.empty() || draining_)
+    ask_at_.reset();
+  else if (!ask_at_)
+    ask_at_ = now_ + kAskLocksMs;
+  if (ask_at_ && (!at || *ask_at_ < *at)) at = ask_at_;
   if (at == timer_) return;
   timer_ = at;
   actions_.emplace_back(SetTimer{at});
@@ -113,6 +118,14 @@ void State::on(const Disconnected& event) {
   if (session == 0) return;
   tables_.sessions.at(session).connection = 0;
   actions_.emplace_back(WatchProcess{session, event.connection});
+  watch_lock(session);
+  if (!draining_ && to_ask_.contains(session)) actions_.emplace_back(AskLock{session});
+}
+
+// The process may live on without this session, and nothing else would tell us. Where its memory is lost there is no lock
+// to ask.
+void State::watch_lock(SessionId id) {
+  if (!tables_.lost.contains(tables_.sessions.at(id).facts.records)) to_ask_.insert(id);
 }
 
 void State::on(const Request& event) {
@@ -182,6 +195,9 @@ void State::on(const ReplyLost& event) {
 
 void State::on(const Tick&) {
   while (!idle_.empty() && idle_.begin()->first <= now_) remove_lane(idle_.begin()->second);
+  if (!ask_at_ || *ask_at_ > now_) return;
+  ask_at_.reset();
+  for (const SessionId session : to_ask_) actions_.emplace_back(AskLock{session});
 }
 
 void State::on(const Drain&) {

@@ -133,6 +133,7 @@ class State {
   void on(const Drain& event);
   std::optional<Refusal> may_call(const Connection& connection, const MethodRow& row) const;
   void schedule();
+  void watch_lock(SessionId session);
 
   // state.cpp: answers
   void reply(const Call& call, nlohmann::json result, std::vector<DescriptorRequest> descriptors = {},
@@ -274,6 +275,8 @@ class State {
   std::set<SegmentId> rings_;  // bells to ring before anything else is told
   SessionId last_session_;
   std::uint64_t last_id_;
+  std::set<SessionId> to_ask_;  // sessions without a connection whose lock can be asked
+  std::optional<TimeMs> ask_at_;  // when they are asked next; nothing: there are none
   std::optional<TimeMs> timer_;
   TimeMs now_ = 0;
   bool draining_ = false;

@@ -5,12 +5,14 @@
 #include <csignal>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -276,13 +278,89 @@ TEST(Daemon, AKilledSubscriberIsOffTheRosterAtOnce) {
 TEST(Daemon, AHangUpOfALiveProcessKeepsItsSession) {
   DaemonProcess daemon;
   ASSERT_TRUE(daemon.start()) << daemon.log();
-  {
-    RawControl control(daemon.socket());
-    control.hello();
-  }
+  auto control = std::make_unique<RawControl>(daemon.socket());
+  std::optional<Reply> hello = control->hello();
+  ASSERT_TRUE(lock_session(*hello));
+  control.reset();
   RawControl other(daemon.socket());
   EXPECT_TRUE(eventually([&] { return other.request("sessions").result()["sessions"][0]["connected"] == false; }));
   EXPECT_EQ(stats(daemon)["sessions"], 1);
+  // As a program that becomes another one, or gave the broker up.
+  hello.reset();
+  EXPECT_TRUE(eventually([&] { return stats(daemon)["sessions"] == 0; }));
+}
+
+// A client that closed while there was no broker, and one whose broker is too new for it, say no `bye`.
+TEST(Daemon, ASessionThatIsLetGoOfAfterARestartEnds) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  std::optional<Reply> hello = RawControl(daemon.socket()).hello();
+  ASSERT_TRUE(lock_session(*hello));
+  EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(stats(daemon)["sessions"], 1);
+  hello.reset();
+  EXPECT_TRUE(eventually([&] { return daemon.shm_files().size() == 1; })) << "the roster";
+}
+
+// Nobody can be asked whether it lives.
+TEST(Daemon, ASessionWhoseFileIsMissingHasEnded) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  RawControl control(daemon.socket());
+  const Reply hello = control.hello();
+  ASSERT_TRUE(lock_session(hello));
+  EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  for (const std::string& name : daemon.shm_files())
+    if (name.find(".session.") != std::string::npos) EXPECT_EQ(::shm_unlink(("/" + name).c_str()), 0);
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(stats(daemon)["sessions"], 0);
+  EXPECT_EQ(daemon.shm_files().size(), 1U) << "the roster";
+}
+
+// Whatever it had done of the `bye` by then, the next one does the rest: no row has lost its file.
+TEST(Daemon, KilledWhileSessionsEndItLeavesNoneOfNobody) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  for (std::size_t round = 0; round < 30; ++round) {
+    {
+      std::vector<RawControl> controls;
+      std::vector<Reply> hellos;
+      for (int i = 0; i < 10; ++i) {
+        controls.emplace_back(daemon.socket());
+        hellos.push_back(controls.back().hello());
+        ASSERT_TRUE(lock_session(hellos.back()));
+      }
+      for (RawControl& control : controls)
+        control.send(R"({"jsonrpc":"2.0","id":1,"method":"bye"})"
+                     "\n");
+      // So many are answered before it dies.
+      for (std::size_t i = 0; i < round % 10; ++i) EXPECT_FALSE(controls[i].receive().failed());
+      EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+    }
+    ASSERT_TRUE(daemon.start()) << daemon.log();
+    EXPECT_EQ(stats(daemon)["sessions"], 0);
+  }
+  EXPECT_EQ(daemon.log().find("is lost"), std::string::npos) << daemon.log();
+}
+
+// In a mount namespace of its own, where /dev/shm has 16 MiB.
+TEST(Daemon, MemoryOfALaneThatLingersIsThereForTheNext) {
+  DaemonProcess daemon;
+  const bool started = daemon.start({}, 0,
+                                    {"unshare", ::geteuid() == 0 ? "-m" : "-rm", "sh", "-c",
+                                     "mount -t tmpfs -o size=16m tmpfs /dev/shm && exec \"$0\" \"$@\""});
+  if (!started) GTEST_SKIP() << "not_run: no mount namespace here: " << daemon.log();
+  RawControl control(daemon.socket());
+  control.hello();
+  for (int i = 0; i < 3; ++i) {
+    const std::string topic = "t" + std::to_string(i);
+    const json opened =
+        control.request("publisher.open", {{"topic", topic}, {"options", {{"linger_ms", -1}}}}).result();
+    const Reply grown = control.request("lane.grow", {{"handle", opened["handle"]}, {"bytes", 10 << 20}});
+    EXPECT_FALSE(grown.failed()) << grown.document;
+    EXPECT_FALSE(control.request("close", {{"handle", opened["handle"]}}).failed());
+  }
 }
 
 TEST(Daemon, AKilledPublishersLaneIsAborted) {
@@ -419,6 +497,27 @@ TEST(Daemon, TerminationRemovesWhatLiveSessionsOfEarlierOnesHold) {
   EXPECT_TRUE(daemon.shm_files().empty());
   ::kill(reader, SIGKILL);
   ::waitpid(reader, nullptr, 0);
+}
+
+// Of the sessions it knows nothing, but that somebody holds them.
+TEST(Daemon, WhatARegistryThatWasSetAsideKnewGoesWhenNobodyHoldsIt) {
+  DaemonProcess daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  std::optional<Reply> hello;
+  {
+    RawControl control(daemon.socket());
+    hello = control.hello();
+    ASSERT_TRUE(lock_session(*hello));
+    ASSERT_FALSE(control.request("publisher.open", {{"topic", "t"}}).failed());
+    EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
+  }
+  std::filesystem::remove(daemon.directory().file("run/" + daemon.instance() + ".db-wal"));
+  daemon.directory().write("run/" + daemon.instance() + ".db", std::string(10'000, 'x'));
+  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(daemon.shm_files().size(), 3U) << "the roster, session and lane";
+  // The program was told, closed its client, and lives on.
+  hello.reset();
+  EXPECT_TRUE(eventually([&] { return daemon.shm_files().size() == 1; }));
 }
 
 TEST(Daemon, SetsADamagedRegistryAside) {

@@ -100,7 +100,8 @@ TEST_F(Sweep, LeavesWhatIsAdoptedAndWhatALiveSessionHolds) {
   EXPECT_EQ(swept.removed, 3U) << "two of a session that is gone, and bells that say nothing of theirs";
   ASSERT_EQ(swept.left.size(), 1U);
   EXPECT_EQ(swept.left[0].session, 7U);
-  EXPECT_EQ(swept.left[0].pid, holder_);
+  EXPECT_EQ(swept.left[0].records, session);
+  EXPECT_TRUE(is_held(swept.left[0]));
   const std::set<std::string> left(swept.left[0].names.begin(), swept.left[0].names.end());
   EXPECT_EQ(left, (std::set<std::string>{session, lane}));
   EXPECT_TRUE(there(lane) && !there(bells));
@@ -160,6 +161,16 @@ TEST_F(Sweep, ALockEndsWithItsProcess) {
   ::waitpid(holder_, nullptr, 0);
   holder_ = -1;
   EXPECT_EQ(lock_holder(file.get()), -1);
+}
+
+TEST_F(Sweep, LeftoversAreHeldAsLongAsTheirLockIs) {
+  const Leftover leftover{7, make("session", 7), {}};
+  EXPECT_FALSE(is_held(leftover));
+  hold(leftover.records);
+  EXPECT_TRUE(is_held(leftover));
+  remove_segment_file(leftover.records);
+  EXPECT_FALSE(is_held(leftover)) << "nobody could ask";
+  EXPECT_TRUE(segment_file_is_missing(leftover.records));
 }
 
 }  // namespace

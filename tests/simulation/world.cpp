@@ -106,7 +106,7 @@ void World::step() {
       return restart();
     case 2:
     case 3:
-      return shell_->pass(static_cast<broker::TimeMs>(pick(20'000)));
+      return pass(static_cast<broker::TimeMs>(pick(chance(2) ? 20'000 : 2'000)));
     default:
       break;
   }
@@ -120,9 +120,12 @@ void World::act(Client& client) {
   if (client.forgotten != 0 && client.connection != 0 && chance(3)) return forget(client);
   if (client.connection == 0) return connect(client);
   if (topics_ == 1 && chance(2)) return open_subscriber(client);
-  switch (pick(13)) {
+  switch (pick(14)) {
     case 12:
       return repeat(client);
+    case 13:
+      if (!chance(3)) return repeat(client);
+      return close(client);
     case 0:
     case 1:
       return open_publisher(client);
@@ -178,10 +181,10 @@ void World::greet(Client& client) {
   const ConnectionId connection = client.connection;
   const auto answer = ask(client, "hello", {{"protocol", 1}, {"layout", 1}, {"membarrier", !chance(4)}});
   if (!answer) {
-    // It never learns of this session: to the broker its process may as well be gone.
+    // It never learns of this session, and so nobody holds its lock.
     if (broker_died_) return;
     for (const auto& [id, session] : shell_->tables().sessions)
-      if (session.facts.token_hash == broker::hash_token(tokens_.at(connection))) dead_.insert(id);
+      if (session.facts.token_hash == broker::hash_token(tokens_.at(connection))) let_go(id);
     return;
   }
   if (!answer->ok()) return;
@@ -400,6 +403,38 @@ void World::hang_up(Client& client) {
   if (client.forgotten != 0 && chance(2)) forget(client);
 }
 
+// The process lives on, and lets go of the session whether the broker has heard its `bye` or not. Some say none: they
+// become another program, or gave the broker up.
+void World::close(Client& client) {
+  if (client.session == 0) return;
+  Client closing;
+  closing.uid = client.uid;
+  std::swap(client, closing);
+  let_go(closing.session);
+  if (!chance(4)) {
+    const auto answer = ask(closing, "bye", json::object());
+    need(!answer || answer->ok(), "a session ends when its client says so");
+  }
+  if (broker_died_) return;
+  hang_up(closing);
+  forget(closing);
+}
+
+void World::let_go(SessionId session) { shell_->let_go.insert(session); }
+
+void World::pass(broker::TimeMs ms) {
+  shell_->pass(ms);
+  if (ms < broker::kAskLocksMs) return;
+  const auto& tables = shell_->tables();
+  for (const auto& [id, session] : tables.sessions)
+    need(session.connection != 0 || has_client(id) || dead_.contains(id) || tables.lost.contains(session.facts.records),
+         "session " + std::to_string(id) + " is somebody's");
+}
+
+bool World::has_client(SessionId session) const {
+  return std::any_of(clients_.begin(), clients_.end(), [&](const auto& client) { return client->session == session; });
+}
+
 void World::forget(Client& client) {
   const ConnectionId connection = std::exchange(client.forgotten, 0);
   if (connection != 0) shell_->feed(broker::Disconnected{connection});
@@ -411,20 +446,24 @@ void World::die(std::size_t index) {
   const ConnectionId connections[] = {client.forgotten, client.connection};
   clients_.erase(clients_.begin() + static_cast<std::ptrdiff_t>(index));
   if (session != 0) dead_.insert(session);
+  // The kernel may let go of the lock before the socket, or behind it.
+  if (session != 0 && chance(2)) let_go(session);
   for (const ConnectionId connection : connections)
     if (connection != 0) shell_->feed(broker::Disconnected{connection});
 }
 
-// The next broker, which may die, too, before it has adopted everything. It asks the locks who lives.
+// The next broker, which may die, too, before it has adopted everything. It asks the locks who lives; where the memory is
+// lost, it looks whether the process is there.
 void World::restart() {
+  const std::set<broker::SegmentId> lost = stored_ ? std::set<broker::SegmentId>() : sealed_segments();
   std::set<SessionId> gone;
+  std::set<SessionId> kept;
   for (const auto& [id, facts] : shell_->rows.sessions) {
-    const bool lives =
-        std::any_of(clients_.begin(), clients_.end(), [&](const auto& client) { return client->session == id; });
-    if (!lives) gone.insert(id);
+    if (has_client(id)) continue;
+    (lost.contains(facts.records) && !dead_.contains(id) ? kept : gone).insert(id);
   }
   for (int tries = 0;; ++tries) {
-    shell_ = std::make_unique<FakeShell>(*shell_, gone, stored_ ? std::set<broker::SegmentId>() : sealed_segments());
+    shell_ = std::make_unique<FakeShell>(*shell_, gone, lost);
     try {
       shell_->adopt(tries < 4 ? static_cast<int>(pick(30)) : 0);
       break;
@@ -432,7 +471,7 @@ void World::restart() {
       check_memory();
     }
   }
-  dead_.clear();
+  dead_ = std::move(kept);
   for (const auto& client : clients_) client->connection = client->forgotten = 0;
 }
 

@@ -15,6 +15,9 @@
 //       back or never heard of, it has not.
 //   (5) a lane whose publisher lives and has not closed it is open.
 //   (6) of a client that the broker was told is dead, nothing is left but lanes that linger.
+//   (7) a session without a connection that no client has is gone soon, though its process lives: whether the client said
+//       `bye` and the broker died on the way, or it just let go of its lock. But for one whose memory is lost: there is no
+//       lock to ask.
 // FakeShell adds what holds between tables, files, rows and roster.
 #pragma once
 
@@ -87,8 +90,12 @@ class World {
   void give_back(Client& client);
   void turn(Client& client);
   void hang_up(Client& client);
+  void close(Client& client);
+  void let_go(broker::SessionId session);
   void forget(Client& client);
   void die(std::size_t index);
+  void pass(broker::TimeMs ms);
+  bool has_client(broker::SessionId session) const;
   void restart();
   void repeat(Client& client);
   // Sends a request. Nothing: the answer was lost with the connection, or with the broker.
@@ -109,7 +116,7 @@ class World {
   std::uint64_t topics_;  // few seeds have one topic with many subscribers
   std::unique_ptr<broker::FakeShell> shell_;
   std::vector<std::unique_ptr<Client>> clients_;
-  std::set<broker::SessionId> dead_;  // their processes are gone, the broker does not know yet
+  std::set<broker::SessionId> dead_;  // their processes are gone or soon will be, the broker does not know yet
   std::map<broker::ConnectionId, std::string> tokens_;
   bool broker_died_ = false;  // in a request; the answer may have been sent before
 };

@@ -241,6 +241,20 @@ TEST(Adopt, TheWorldAsItWas) {
   EXPECT_EQ(next.count<StoreEntry>(), 0U) << "what is right is not written";
 }
 
+// A client may let go of its session while there is no broker, or when the next one has just looked.
+TEST(Adopt, SessionsAreAskedUntilTheyResume) {
+  FakeShell shell;
+  const SessionId one = shell.session_of(shell.client());
+  const SessionId other = shell.session_of(shell.client());
+  FakeShell next(shell, std::set<SessionId>{});
+  next.adopt();
+  EXPECT_EQ(next.timer, next.now + kAskLocksMs);
+  next.let_go.insert(one);
+  next.pass(kAskLocksMs);
+  EXPECT_FALSE(next.tables().sessions.contains(one));
+  EXPECT_TRUE(next.tables().sessions.contains(other));
+}
+
 // Its cursors and pins are seen by who has them mapped, and by nobody else: what it reads stays as it is, and no later
 // publisher has to wait for it.
 TEST(Adopt, SessionWhoseRecordsAreLostKeepsItsPlacesAndGetsNoNewLane) {
@@ -259,6 +273,9 @@ TEST(Adopt, SessionWhoseRecordsAreLostKeepsItsPlacesAndGetsNoNewLane) {
   const LaneId fresh = next.lane_of(next.publish(later, "t"));
   EXPECT_TRUE(next.lane(fresh).readers.empty());
   EXPECT_EQ(next.roster_entry(next.lane(fresh).blocks.front(), 0), 0u);
+  next.let_go.insert(session);
+  next.pass(kAskLocksMs);
+  EXPECT_TRUE(next.tables().sessions.contains(session)) << "there is no lock to ask";
   next.end(session);
   EXPECT_TRUE(next.lane(lane).readers.empty()) << "with its process";
 }

@@ -85,11 +85,12 @@ FakeShell::FakeShell(const FakeShell& before, Rows left, const std::set<SessionI
       lost_(std::move(lost)) {
   setup_.last_id = std::max(setup_.last_id, setup_.roster) + kIdsPerBroker;
   setup_.last_session += kIdsPerBroker;
+  let_go = before.let_go;
   // Files that no row names are swept; of the others so much is used as the row says.
   for (const auto& [id, facts] : rows.segments) {
     segments[id] = facts.bytes;
-    if (facts.sealed && facts.kind == shm::SegmentKind::kLane) unwritable_.insert(id);
     files_.insert(id);
+    if (facts.sealed && facts.kind == shm::SegmentKind::kLane) unwritable_.insert(id);
   }
 }
 
@@ -206,28 +207,28 @@ Outcome FakeShell::outcome() {
   return failure;
 }
 
-void FakeShell::run(const CreateSegment& act) {
 // A row goes before the file that it names.
 void FakeShell::commit() {
   rows = written_;
   for (const SegmentId segment : std::exchange(removed_, {})) files_.erase(segment);
 }
 
-  EXPECT_LE(act.facts.bytes, act.facts.reserve_bytes);
+void FakeShell::run(const CreateSegment& act) {
   if (!removed_.empty()) commit();  // to have its memory
+  EXPECT_LE(act.facts.bytes, act.facts.reserve_bytes);
   EXPECT_EQ(act.facts.bytes % shm::kPage, 0U);
   const Outcome result = outcome();
   if (!result.failure) {
     segments[act.facts.id] = act.facts.bytes;
-    EXPECT_TRUE(ever_made_.insert(act.facts.id).second) << "segment ids are given once";
     files_.insert(act.facts.id);
+    EXPECT_TRUE(ever_made_.insert(act.facts.id).second) << "segment ids are given once";
   }
   answers_.push_back(SegmentReady{act.operation, result});
 }
 
 void FakeShell::run(const GrowSegment& act) {
-  ASSERT_TRUE(segments.contains(act.segment));
   if (!removed_.empty()) commit();
+  ASSERT_TRUE(segments.contains(act.segment));
   EXPECT_GT(act.bytes, segments[act.segment]);
   EXPECT_LE(act.bytes, state_.tables().segments.at(act.segment).reserve_bytes);
   EXPECT_EQ(act.bytes % shm::kPage, 0U);
@@ -259,8 +260,8 @@ void FakeShell::run(const OpenEvent& act) {
 
 void FakeShell::run(const RemoveSegment& act) {
   EXPECT_EQ(segments.erase(act.segment), 1U) << "a segment is removed once";
-  std::erase_if(reset_, [&](const auto& record) { return record.first == act.segment; });
   removed_.push_back(act.segment);
+  std::erase_if(reset_, [&](const auto& record) { return record.first == act.segment; });
 }
 
 void FakeShell::run(const ResetRecord& act) {
@@ -413,6 +414,12 @@ void FakeShell::run(const ReplyReport& act) {
 void FakeShell::run(const CloseConnection& act) { closed.insert(act.connection); }
 void FakeShell::run(const CutConnection& act) { closed.insert(act.connection); }
 void FakeShell::run(const SetTimer& act) { timer = act.at; }
+void FakeShell::run(const AskLock& act) {
+  const auto session = state_.tables().sessions.find(act.session);
+  ASSERT_NE(session, state_.tables().sessions.end());
+  EXPECT_FALSE(state_.tables().lost.contains(session->second.facts.records)) << "a lock that is there is asked";
+  if (let_go.contains(act.session)) answers_.push_back(SessionEnded{act.session});
+}
 void FakeShell::run(const WatchProcess& act) { watched.emplace_back(act.session, act.connection); }
 void FakeShell::run(const UnwatchProcess& act) {
   std::erase_if(watched, [&](const auto& one) { return one.first == act.session; });

@@ -118,6 +118,7 @@ class FakeShell {
   std::optional<TimeMs> timer;
   std::set<ConnectionId> closed;
   std::vector<std::pair<SessionId, ConnectionId>> watched;
+  std::set<SessionId> let_go;  // sessions whose lock nobody holds
   Rows rows;
   std::map<SegmentId, std::uint64_t> segments;
   TimeMs now = 1000;
@@ -152,6 +153,7 @@ class FakeShell {
   void run(const CloseConnection& act);
   void run(const CutConnection& act);
   void run(const SetTimer& act);
+  void run(const AskLock& act);
   void run(const WatchProcess& act);
   void run(const UnwatchProcess& act);
   void run(const Log& act);
@@ -174,10 +176,10 @@ class FakeShell {
   SegmentId roster_;
   BrokerSetup setup_;
   Rows written_;  // `rows`, and what is not committed
-  std::map<std::uint64_t, shm::RosterBlock> blocks_;  // but for their entries
-  std::map<SegmentId, shm::LaneState> ended_;  // lanes that say so themselves
   std::set<SegmentId> files_;  // that there are, whoever died when
   std::vector<SegmentId> removed_;  // that go with the next commit
+  std::map<std::uint64_t, shm::RosterBlock> blocks_;  // but for their entries
+  std::map<SegmentId, shm::LaneState> ended_;  // lanes that say so themselves
   std::set<SegmentId> unwritable_;  // sealed lanes that were adopted
   std::set<SessionId> gone_;
   std::set<SegmentId> lost_;

@@ -214,6 +214,56 @@ TEST(Session, HangUpKeepsItUntilItsProcessIsGone) {
   shell.end(session);  // once more changes nothing
 }
 
+// A program may let go of a session and live on: it became another one, or its `bye` came to nobody.
+TEST(Session, WithoutAConnectionItEndsWhenNobodyHoldsItsLock) {
+  FakeShell shell;
+  const ConnectionId connection = shell.client();
+  const ConnectionId held = shell.client();
+  const SessionId session = shell.session_of(connection);
+  EXPECT_FALSE(shell.timer) << "whoever is connected is not asked";
+  shell.let_go.insert(session);
+  shell.pass(10 * kAskLocksMs);
+  EXPECT_TRUE(shell.tables().sessions.contains(session));
+  shell.feed(Disconnected{connection});
+  EXPECT_FALSE(shell.tables().sessions.contains(session)) << "at the hang-up";
+  EXPECT_FALSE(shell.timer);
+  const SessionId later = shell.session_of(held);
+  shell.feed(Disconnected{held});
+  EXPECT_EQ(shell.count<AskLock>(), 1U);
+  EXPECT_EQ(shell.timer, shell.now + kAskLocksMs);
+  for (int i = 0; i < 3; ++i) {
+    shell.pass(kAskLocksMs);
+    EXPECT_EQ(shell.count<AskLock>(), 1U) << "as long as it has no connection";
+    EXPECT_EQ(shell.timer, shell.now + kAskLocksMs);
+  }
+  EXPECT_TRUE(shell.tables().sessions.contains(later)) << "somebody holds it";
+  shell.let_go.insert(later);
+  shell.pass(kAskLocksMs - 1);
+  EXPECT_TRUE(shell.tables().sessions.contains(later));
+  shell.pass(1);
+  EXPECT_TRUE(shell.tables().sessions.empty());
+  EXPECT_FALSE(shell.timer);
+}
+
+TEST(Session, ThatResumesIsNotAskedAnyMore) {
+  FakeShell shell;
+  const ConnectionId connection = shell.client();
+  const SessionId session = shell.session_of(connection);
+  shell.feed(Disconnected{connection});
+  const ConnectionId again = shell.connect();
+  ASSERT_TRUE(
+      shell
+          .call(
+              again, "resume.begin",
+              {{"protocol", 1}, {"layout", 1}, {"session", session}, {"token", "token-" + std::to_string(connection)}})
+          .ok());
+  shell.pass(kAskLocksMs);
+  EXPECT_EQ(shell.count<AskLock>(), 1U) << "its client holds the lock meanwhile";
+  ASSERT_TRUE(shell.call(again, "resume.handles", {{"handles", json::array()}}).ok());
+  ASSERT_TRUE(shell.call(again, "resume.end").ok());
+  EXPECT_FALSE(shell.timer);
+}
+
 TEST(Session, HangUpWithoutASessionIsForgotten) {
   FakeShell shell;
   const ConnectionId connection = shell.connect();
@@ -324,6 +374,20 @@ TEST(Bells, EventfdsAreBounded) {
       ASSERT_TRUE(shell.call(connection, "bell.open", {{"bell", bell}}).ok());
   }
   EXPECT_EQ(shell.call(shell.client(), "bell.open", {{"bell", 0}}).error, "busy");
+}
+
+// The connections that it ends itself say nothing of those who had them.
+TEST(Drain, AsksNoLock) {
+  FakeShell shell;
+  const ConnectionId one = shell.client();
+  const ConnectionId other = shell.client();
+  shell.feed(Disconnected{one});
+  EXPECT_TRUE(shell.timer);
+  shell.feed(Drain{});
+  EXPECT_FALSE(shell.timer);
+  shell.feed(Disconnected{other});
+  EXPECT_EQ(shell.count<AskLock>(), 0U);
+  EXPECT_FALSE(shell.timer);
 }
 
 TEST(Drain, NothingNewIsOpened) {
