@@ -175,6 +175,15 @@ std::string set_up_roster(const Found& found, Registry& registry, Segments& segm
   return registry.commit();
 }
 
+// Who is told twice to stop stops once: the signals get their default action back with `signals`, before what follows is
+// done.
+void hold_back_signals() {
+  sigset_t ends;
+  sigemptyset(&ends);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&ends, signal);
+  ::sigprocmask(SIG_BLOCK, &ends, nullptr);
+}
+
 // Serves until a signal ends it. SIGTERM and SIGINT: for good. SIGUSR1: `handed_over`, the next broker goes on with what is
 // there. Requires: the instance's lock is held, the registry is open.
 int serve(const Config& config, Listener& listener, Registry& registry, FdStore& store, bool& handed_over) {
@@ -238,7 +247,12 @@ int serve(const Config& config, Listener& listener, Registry& registry, FdStore&
   spdlog::info("instance {} serves at {}, epoch {}", config.instance, config.socket, registry.epoch());
   notify("READY=1\nSTATUS=serving " + config.instance + " at " + config.socket);
   io.run();
-  if (handed_over) segments->leave();
+  hold_back_signals();
+  // Rows go before the files that they name.
+  if (handed_over)
+    segments->leave();
+  else
+    registry.remove();
   spdlog::info(handed_over ? "stopped; the next broker goes on" : "stopped");
   return 0;
 }
@@ -275,7 +289,7 @@ int run(const Config& config) {
     bool handed_over = false;
     status = wrong.empty() ? serve(config, listener, registry, store, handed_over) : fail(wrong);
     // A start that fails leaves what it found: an earlier broker's ids are never given again.
-    if (!handed_over && (status == 0 || !known || !set_aside.empty())) registry.remove();
+    if (status != 0 && (!known || !set_aside.empty())) registry.remove();
   }
   listener.remove_socket();
   return status;

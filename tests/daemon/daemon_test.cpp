@@ -520,6 +520,27 @@ TEST(Daemon, WhatARegistryThatWasSetAsideKnewGoesWhenNobodyHoldsIt) {
   EXPECT_TRUE(eventually([&] { return daemon.shm_files().size() == 1; }));
 }
 
+// An impatient Ctrl-C, or a supervisor that says it again.
+TEST(Daemon, ToldTwiceToStopItLeavesNothing) {
+  for (const int second : {SIGTERM, SIGINT, SIGUSR1}) {
+    DaemonProcess daemon;
+    ASSERT_TRUE(daemon.start()) << daemon.log();
+    {
+      // Much to remove.
+      RawControl control(daemon.socket());
+      control.hello();
+      for (int i = 0; i < 300; ++i)
+        ASSERT_FALSE(control.request("publisher.open", {{"topic", "t" + std::to_string(i)}}).failed());
+    }
+    ASSERT_EQ(::kill(daemon.pid(), SIGTERM), 0);
+    const std::size_t before = daemon.shm_files().size();
+    EXPECT_TRUE(eventually([&] { return daemon.shm_files().size() < before || daemon.shm_files().empty(); }));
+    EXPECT_EQ(daemon.stop(second), 0) << daemon.log();
+    EXPECT_TRUE(daemon.shm_files().empty());
+    EXPECT_FALSE(std::filesystem::exists(daemon.socket()));
+  }
+}
+
 TEST(Daemon, SetsADamagedRegistryAside) {
   DaemonProcess daemon;
   std::filesystem::create_directory(daemon.directory().file("run"));
