@@ -118,6 +118,14 @@ void Connection::look() {
   (void)take_late();  // which finds the end, behind what was answered before it
 }
 
+void Connection::end_open(std::uint64_t key) {
+  if (pending_keys_.erase(key) == 0 || !resuming() || !keys_listed_) return;
+  // The broker would keep what it opened. Nothing has changed there before the end of the resumption.
+  cut("the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) + " yet" +
+      kWithSession.lost);
+  find_again_ns_ = 0;
+}
+
 std::shared_ptr<HeldHandle> Connection::hold(std::uint64_t handle) {
   auto held = std::make_shared<HeldHandle>();
   held->id = handle;
@@ -183,6 +191,8 @@ int Connection::find_broker(std::int64_t wait_ns) {
     return fail(result, away_);
   }
   state_.store(State::kResuming, std::memory_order_relaxed);
+  listed_ = 0;
+  keys_listed_ = false;
   nlohmann::json params = versions();
   params["session"] = session_;
   params["token"] = token_;
@@ -226,13 +236,9 @@ int Connection::resume(std::int64_t wait_ns) {
 int Connection::answered(Reply& answer) {
   // Nothing depends on the last step, but for a connection that breaks.
   if (answer.code != HF_OK && (step_ != Step::kLibrary || answer.code == HF_E_NO_BROKER)) {
-    socket_.close();
-    answer_.reset();
-    if (!passes(answer.code)) return refuse(answer.code, answer.sentence);
-    state_.store(State::kAway, std::memory_order_relaxed);
-    away_ = "the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) + ": " +
-            (answer.sentence.empty() ? std::string("it closed the connection") + kWithSession.lost : answer.sentence);
-    return fail(answer.code, away_);
+    cut("the broker at " + path_.front() + " has not resumed session " + std::to_string(session_) + ": " +
+        (answer.sentence.empty() ? std::string("it closed the connection") + kWithSession.lost : answer.sentence));
+    return passes(answer.code) ? fail(answer.code, away_) : refuse(answer.code, answer.sentence);
   }
   wait_again_ns_ = 0;
   back_off_.reset();
@@ -264,8 +270,6 @@ int Connection::began(const Reply& answer) {
     return refuse(HF_E_VERSION, wrong);
   }
   if (flag(answer.result, "full_fences")) full_fences_.store(true, std::memory_order_relaxed);
-  listed_ = 0;
-  keys_listed_ = false;
   give_memory(answer);
   return HF_OK;
 }
@@ -308,6 +312,14 @@ void Connection::finish() {
   resumed_.fetch_add(1, std::memory_order_release);
   notice();  // the answer may have been the last that was there, before the end
   send_errands();
+}
+
+// Ends the resumption under way.
+void Connection::cut(const std::string& why) {
+  socket_.close();
+  answer_.reset();
+  away_ = why;
+  state_.store(State::kAway, std::memory_order_relaxed);
 }
 
 int Connection::refuse(int code, const std::string& sentence) {

@@ -13,6 +13,8 @@
 //   (2) a handle that is held() when the resumption lists the handles is never dropped by it: handles are held before the
 //       lock is let go under which they were opened, and closed by errand once they have been listed.
 //   (3) refused is the end: this session is never asked for again.
+//   (4) a resumption that has listed a key is only ended while somebody still wants what the key has opened: else it is
+//       begun again, without the key.
 #pragma once
 
 #include <atomic>
@@ -81,8 +83,9 @@ class Connection {
   bool gave_up() const { return given_up_; }
 
   // The keys of requests under way that open a handle, one for each thread in one: a resumption keeps what they have made.
+  // Begins when such a request is about to be sent; ends when it is answered or given up.
   void begin_open(std::uint64_t key) { pending_keys_.insert(key); }
-  void end_open(std::uint64_t key) { pending_keys_.erase(key); }
+  void end_open(std::uint64_t key);
 
   // A segment whose descriptor this process keeps, because nobody keeps it for the broker: a resumption gives it back.
   // The descriptor stays the caller's, until let_go_memory().
@@ -120,6 +123,7 @@ class Connection {
   void give_memory(const Reply& answer);
   void ask_handles();
   void finish();
+  void cut(const std::string& why);
   int refuse(int code, const std::string& sentence);
 
   std::atomic<State> state_{State::kUp};

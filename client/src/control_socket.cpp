@@ -198,6 +198,11 @@ int ControlSocket::settle(Answer& answer, Reply& reply) {
   if (const auto error = answer.document.find("error"); error != answer.document.end() && error->is_object()) {
     std::string sentence;
     const int code = refusal(*error, sentence);
+    // It is on its way out (`draining`): as good as gone, and the next one can be asked.
+    if (code == HF_E_NO_BROKER) {
+      close();
+      left_by_broker_ = true;
+    }
     return fail(code, std::move(sentence));
   }
   const auto result = answer.document.find("result");

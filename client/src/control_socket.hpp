@@ -77,7 +77,8 @@ class ControlSocket {
   };
   void set_advice(const Advice& advice) { advice_ = advice; }
 
-  // Has the broker ended the connection? No fault of this process, then, nor an answer that makes no sense.
+  // Has the broker ended the connection, or said that it is going to? No fault of this process, then, nor an answer that
+  // makes no sense.
   bool left_by_broker() const { return left_by_broker_; }
 
   const std::string& path() const { return path_; }

@@ -512,8 +512,10 @@ void hf_publisher::turn_stalled() {
   }
   if (now_ns - stalled_since_ns_ < stall_timeout_ns_) return;
   Reply reply;
-  (void)session_->request_soon("lane.turn", {{"handle", handle_->id}, {"entry", place}, {"cursor", cursor}}, reply);
-  stalled_since_ns_ = 0;
+  const nlohmann::json params{{"handle", handle_->id}, {"entry", place}, {"cursor", cursor}};
+  const int result = session_->request_within("lane.turn", params, reply, Session::kSoon);
+  // A late answer is no matter: the roster says that the reader was turned. What was not asked is asked at the next look.
+  if (result != HF_E_NO_BROKER) stalled_since_ns_ = 0;
 }
 
 std::int64_t hf_publisher::subscriber_count() {
@@ -608,7 +610,7 @@ void hf_publisher::refresh_readers() {
     if (entry != 0) sessions.push_back(shm::entry_session(entry));
   std::vector<std::shared_ptr<Peer>> peers(sessions.size());
   const bool look = unresolved_ == 0 || changed || monotonic_ns() >= resolve_again_ns_;
-  if (!sessions.empty() && look) (void)session_->peers(sessions, peers, 0);
+  if (!sessions.empty() && look) (void)session_->peers(sessions, peers, Session::kSoon);
   const std::vector<std::shared_ptr<Peer>> before = std::move(reader_peers_);
   reader_peers_.assign(entries.size(), nullptr);
   unresolved_ = 0;

@@ -33,8 +33,6 @@ constexpr std::size_t kPeersPerRequest = 16;
 constexpr std::int64_t kRingWaitNs = 5'000'000;
 // What a session that ends gives a broker that was away to take its goodbye; and any other goodbye one that does not answer.
 constexpr std::int64_t kLastLookNs = 1'000'000'000;
-// The same where a view is released or a sample taken.
-constexpr std::int64_t kTellNs = 50'000'000;
 
 // The sessions of this process. A process must not open the session segment of another of its own sessions a second
 // time: closing that descriptor would drop the fcntl lock that says that the session lives.
@@ -53,6 +51,8 @@ std::string executable() {
   const ssize_t n = ::readlink("/proc/self/exe", path, sizeof path);
   return n > 0 ? std::string(path, static_cast<std::size_t>(n)) : std::string();
 }
+
+void sleep_until(const timespec& until) { ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr); }
 
 int lock_session(int fd) {
   struct flock lock{};
@@ -86,17 +86,26 @@ int Session::open(const hf_client_options& options, std::shared_ptr<Session>& se
   const std::string instance = env_or(options.instance, "HOLDFAST_INSTANCE", "default");
   if (!control::is_instance_name(instance))
     return fail(HF_E_INVALID, "instance \"" + instance + "\" " + control::kInstanceNameRule);
-  const auto paths = socket_paths(options.socket != nullptr ? options.socket : "", instance);
+  auto paths = socket_paths(options.socket != nullptr ? options.socket : "", instance);
   const std::int64_t timeout_ns = options.timeout_ns > 0 ? options.timeout_ns : kRequestTimeoutNs;
   const Deadline deadline(timeout_ns);
+  BackOff back_off;
+  bool left = false;
   std::shared_ptr<Session> opened;
   while (true) {
     opened = std::make_shared<Session>();
     opened->timeout_ns_ = timeout_ns;
     const int result = opened->begin(options, paths);
     if (result == HF_OK) break;
-    // The next broker has ended it before it knew that somebody is here.
-    if (!opened->lost() || deadline.expired()) return result;
+    // One was there, and went in the middle: the next one will be at the same place. Where there is none nobody waits.
+    if (opened->connection_.broken_by_broker()) {
+      left = true;
+      paths = {opened->connection_.path()};
+    }
+    const bool awaited = left && result == HF_E_NO_BROKER;
+    // Or the next broker has ended it before it knew that somebody is here.
+    if ((!awaited && !opened->lost()) || deadline.expired()) return result;
+    if (awaited) sleep_until(deadline.bounded(back_off.next_ns()));
   }
   {
     const std::lock_guard lock(fork_mutex());
@@ -223,42 +232,67 @@ bool Session::lock_control_soon(std::unique_lock<std::timed_mutex>& lock) {
   return true;
 }
 
-bool Session::lock_for(std::int64_t away_ns, std::unique_lock<std::timed_mutex>& lock) {
-  if (away_ns == 0 && !connection_.up()) return lock_control_soon(lock);
-  lock.lock();
-  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
-  return true;
+std::int64_t Session::most_ns(const Patience& patience) const {
+  return patience.answer_ns < 0 ? timeout_ns_ : std::min(patience.answer_ns, timeout_ns_);
 }
 
-int Session::request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t away_ns) {
-  std::unique_lock lock(control_, std::defer_lock);
-  if (!lock_for(away_ns, lock))
-    return fail(HF_E_NO_BROKER, "another thread waits for the broker already, which is away. Try again");
-  return ask(lock, method, params, reply, away_ns);
+int Session::lock_within(const Patience& patience, std::unique_lock<std::timed_mutex>& lock) {
+  if (patience.look ? !lock_control_soon(lock) : !lock.try_lock_for(std::chrono::nanoseconds(most_ns(patience))))
+    return fail(HF_E_NO_BROKER, "another thread waits for the broker, which does not answer. Try again");
+  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  return HF_OK;
+}
+
+int Session::request(const char* method, const nlohmann::json& params, Reply& reply) {
+  auto lock = lock_control();
+  return ask(lock, {method, params}, reply, -1);
 }
 
 int Session::request_within(const char* method, const nlohmann::json& params, Reply& reply, const Patience& patience) {
-  const std::int64_t most_ns = patience.answer_ns < 0 ? timeout_ns_ : std::min(patience.answer_ns, timeout_ns_);
-  const Deadline deadline(most_ns);
+  const Deadline deadline(most_ns(patience));
   std::unique_lock lock(control_, std::defer_lock);
-  if (patience.look ? !lock_control_soon(lock) : !lock.try_lock_for(std::chrono::nanoseconds(most_ns)))
-    return fail(HF_E_NO_BROKER, "another thread waits for the broker, which does not answer. Try again");
-  busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
-  if (patience.look && connection_.awaits_reply()) {
-    // Together with those who looked before: what is owed is waited for once.
-    const KeptSentence kept;
-    const std::int64_t left_ns = owed_since_ns() + most_ns - monotonic_ns();
-    (void)connection_.take_late(Deadline(std::clamp<std::int64_t>(left_ns, 0, most_ns)));
+  if (const int result = lock_within(patience, lock); result != HF_OK) return result;
+  if (const int result = wait_for_owed(method, patience); result != HF_OK) return result;
+  return ask(lock, {method, params}, reply, patience.away_ns, deadline.left_ns());
+}
+
+int Session::request_soon(const char* method, const nlohmann::json& params, Reply& reply,
+                          const std::shared_ptr<LateAnswer>& earlier) {
+  const Deadline deadline(most_ns(kSoon));
+  std::unique_lock lock(control_, std::defer_lock);
+  if (const int result = lock_within(kSoon, lock); result != HF_OK) return result;
+  const int owed = wait_for_owed(method, kSoon);
+  // Not that of an earlier broker.
+  if (auto found = std::exchange(earlier->reply, std::nullopt); found && earlier->resumed == resumed()) {
+    reply = std::move(*found);
+    return reply.code == HF_OK ? HF_OK : fail(reply.code, reply.sentence);
   }
-  if (patience.look && connection_.awaits_reply())
-    return fail(HF_E_NO_BROKER,
-                std::string("the broker owes earlier answers, so it was not asked for ") + method + ". Try again");
-  return ask(lock, method, params, reply, patience.away_ns, deadline.left_ns());
+  if (owed != HF_OK) return owed;
+  const auto late = [earlier, resumed = resumed()](Reply& answer) {
+    if (answer.code == HF_E_NO_BROKER) return;
+    earlier->reply = std::move(answer);
+    earlier->resumed = resumed;
+  };
+  return ask(lock, {method, params, late}, reply, kSoon.away_ns, deadline.left_ns());
+}
+
+// Who looks waits for what is owed together with those who looked before: once. Failure: it is owed still.
+// Requires: control_.
+int Session::wait_for_owed(const char* method, const Patience& patience) {
+  if (!patience.look || !connection_.awaits_reply()) return HF_OK;
+  {
+    const KeptSentence kept;
+    const std::int64_t left_ns = owed_since_ns() + most_ns(patience) - monotonic_ns();
+    (void)connection_.take_late(Deadline(std::clamp<std::int64_t>(left_ns, 0, most_ns(patience))));
+  }
+  if (!connection_.awaits_reply()) return HF_OK;
+  return fail(HF_E_NO_BROKER,
+              std::string("the broker owes earlier answers, so it was not asked for ") + method + ". Try again");
 }
 
 // Requires: `lock` of control_, held; let go of while nobody listens.
-int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params,
-                 Reply& reply, std::int64_t away_ns, std::int64_t answer_ns) {
+int Session::ask(std::unique_lock<std::timed_mutex>& lock, const Question& question, Reply& reply, std::int64_t away_ns,
+                 std::int64_t answer_ns) {
   if (away_ns < 0 || away_ns > timeout_ns_) away_ns = timeout_ns_;
   if (answer_ns < 0 || answer_ns > timeout_ns_) answer_ns = timeout_ns_;
   const bool soon = away_ns == 0;
@@ -269,9 +303,12 @@ int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, c
     busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
     int result = connection_.bring_up(soon ? kRingWaitNs : away.left_ns(), !soon);
     while (result == HF_OK) {
-      result = ask_once(method, params, reply, whole.left_ns());
+      result = ask_once(question, reply, whole.left_ns());
       // Repeated only where the broker went away in the middle, and then a new one may be there already.
-      if (connection_.up() || !connection_.broken_by_broker()) return result;
+      if (connection_.up() || !connection_.broken_by_broker()) {
+        say_words();
+        return result;
+      }
       if (soon && !std::exchange(at_once, false)) return HF_E_NO_BROKER;
       result = connection_.bring_up(soon ? kRingWaitNs : away.left_ns(), true);
     }
@@ -279,8 +316,7 @@ int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, c
     if (away.expired() && away_ns == timeout_ns_) connection_.give_up();
     if (away.expired() || connection_.gave_up()) return result;
     lock.unlock();
-    const timespec until = away.bounded(back_off.next_ns());
-    ::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
+    sleep_until(away.bounded(back_off.next_ns()));
   }
 }
 
@@ -288,45 +324,51 @@ int Session::ask(std::unique_lock<std::timed_mutex>& lock, const char* method, c
 std::int64_t Session::owed_since_ns() const { return connection_.owed_until_ns() - timeout_ns_; }
 
 // Requires: control_.
-int Session::ask_once(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns) {
+int Session::ask_once(const Question& question, Reply& reply, std::int64_t timeout_ns) {
   {
     const KeptSentence kept;
     (void)connection_.take_late();
-    take_words();
-    connection_.send_errands();
   }
+  say_words();
   // Nobody knows of a handle that is opened late: whoever asked for it was told that the broker does not answer.
   // Where an earlier answer is owed the broker hangs, or has much to do: all who ask wait for that one together, so that
   // a broker that hangs costs a timeout once, not once to each request.
   if (connection_.awaits_reply())
     timeout_ns = std::min(timeout_ns, std::max(owed_since_ns() + timeout_ns - monotonic_ns(), kRingWaitNs));
-  const int result = connection_.request(method, params, reply, timeout_ns, [this](Reply& late) {
-    if (const std::uint64_t handle = number(late.result, "handle"); handle != 0)
-      connection_.add_errand("close", {{"handle", handle}});
-  });
+  if (question.key != 0) connection_.begin_open(question.key);
+  const int result = connection_.request(
+      question.method, question.params, reply, timeout_ns, [this, late = question.late](Reply& answer) {
+        if (const std::uint64_t handle = number(answer.result, "handle"); handle != 0)
+          connection_.add_errand("close", {{"handle", handle}});
+        if (late) late(answer);
+      });
   return result == HF_TIMEOUT ? HF_E_NO_BROKER : result;
-}
-
-void Session::tell(const char* method, const nlohmann::json& params) {
-  const KeptSentence kept;
-  Reply reply;
-  (void)request_soon(method, params, reply);
 }
 
 void Session::tell_surely(const char* method, const nlohmann::json& params) {
   const KeptSentence kept;
   std::unique_lock lock(control_, std::defer_lock);
-  if (!lock.try_lock_for(std::chrono::nanoseconds(kTellNs))) return leave_word(method, params, 0);
+  if (!lock.try_lock_for(std::chrono::nanoseconds(kSoon.answer_ns))) return leave_word(lock, {method, params, 0});
+  say(lock, method, params, kSoon.answer_ns);
+}
+
+// What nobody has heard when this returns, or when the connection ends before it is answered, is an errand.
+// Requires: `lock` of control_, held.
+void Session::say(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params,
+                  std::int64_t answer_ns) {
+  const auto again = [this, method, params](Reply& late) {
+    if (late.code == HF_E_NO_BROKER) connection_.add_errand(method, params);
+  };
   Reply reply;
-  if (ask(lock, method, params, reply, 0, kTellNs) != HF_OK && broker_away()) connection_.add_errand(method, params);
+  if (ask(lock, {method, params, again}, reply, 0, answer_ns) != HF_OK && broker_away())
+    connection_.add_errand(method, params);
 }
 
 int Session::open_handle(const char* method, nlohmann::json params, Reply& reply, std::shared_ptr<HeldHandle>& held) {
   auto lock = lock_control();
   params["key"] = ++last_key_;
   const std::uint64_t key = last_key_;
-  connection_.begin_open(key);
-  const int result = ask(lock, method, params, reply, timeout_ns_);  // which lets go of the lock now and then
+  const int result = ask(lock, {method, params, nullptr, key}, reply, -1);  // which lets go of the lock now and then
   connection_.end_open(key);
   if (result == HF_OK) held = connection_.hold(number(reply.result, "handle"));
   return result;
@@ -336,23 +378,29 @@ void Session::close_handle(std::uint64_t handle) {
   const KeptSentence kept;
   const nlohmann::json params{{"handle", handle}};
   std::unique_lock lock(control_, std::defer_lock);
-  if (!lock.try_lock_for(std::chrono::nanoseconds(kLastLookNs))) return leave_word("close", params, handle);
-  Reply reply;
-  if (connection_.let_go(handle)) (void)ask(lock, "close", params, reply, 0, kLastLookNs);
+  if (!lock.try_lock_for(std::chrono::nanoseconds(kLastLookNs))) return leave_word(lock, {"close", params, handle});
+  if (connection_.let_go(handle)) say(lock, "close", params, kLastLookNs);
 }
 
-void Session::leave_word(const char* method, nlohmann::json params, std::uint64_t closed) {
-  const std::lock_guard lock(words_mutex_);
-  words_.push_back({method, std::move(params), closed});
+// Who holds control_ says it when it is done. It may just have been.
+void Session::leave_word(std::unique_lock<std::timed_mutex>& lock, Word word) {
+  {
+    const std::lock_guard words(words_mutex_);
+    words_.push_back(std::move(word));
+  }
+  if (lock.try_lock()) say_words();
 }
 
-// Requires: control_.
-void Session::take_words() {
-  const std::lock_guard lock(words_mutex_);
-  for (Word& word : words_)
-    if (word.closed == 0 || connection_.let_go(word.closed))
-      connection_.add_errand(word.method, std::move(word.params));
-  words_.clear();
+// And the errands. Requires: control_.
+void Session::say_words() {
+  {
+    const std::lock_guard words(words_mutex_);
+    for (Word& word : words_)
+      if (word.closed == 0 || connection_.let_go(word.closed))
+        connection_.add_errand(word.method, std::move(word.params));
+    words_.clear();
+  }
+  if (connection_.up()) connection_.send_errands();
 }
 
 void Session::keep_memory(std::uint64_t segment, int fd) {
@@ -372,6 +420,7 @@ void Session::look_for_broker() {
   if (!lock_control_soon(lock)) return;
   connection_.look();
   (void)connection_.bring_up(kRingWaitNs, false);
+  say_words();
 }
 
 void Session::glance_for_broker(bool now) {
@@ -382,6 +431,7 @@ void Session::glance_for_broker(bool now) {
   busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
   connection_.look();
   (void)connection_.bring_up(0, now);
+  say_words();
 }
 
 bool Session::watch_broker(int epoll, epoll_event& hang_up) {
@@ -420,21 +470,27 @@ void Peer::set_asked(std::uint32_t bell, bool asked) {
 }
 
 int Session::peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
-                   std::int64_t away_ns) {
+                   const Patience& patience) {
   std::vector<std::uint32_t> unknown;
   if (known_peers(sessions, found, unknown)) return HF_OK;
+  const Deadline deadline(most_ns(patience));
   std::unique_lock lock(control_, std::defer_lock);
-  if (!lock_for(away_ns, lock)) return fail(HF_E_NO_BROKER, "another thread waits for the broker, which is away");
-  if (known_peers(sessions, found, unknown)) return HF_OK;  // another thread has asked meanwhile
+  if (const int result = lock_within(patience, lock); result != HF_OK) return result;
+  {
+    const KeptSentence kept;
+    (void)connection_.take_late();
+  }
+  if (known_peers(sessions, found, unknown)) return HF_OK;  // an answer has come late, or another thread has asked
   std::vector<std::shared_ptr<Peer>> fresh;
-  for (std::size_t i = 0; i < unknown.size(); i += kPeersPerRequest) {
+  int result = HF_OK;
+  for (std::size_t i = 0; i < unknown.size() && result == HF_OK; i += kPeersPerRequest) {
     const auto part = std::span(unknown).subspan(i, std::min(kPeersPerRequest, unknown.size() - i));
-    if (const int result = fetch_peers(lock, part, away_ns, fresh); result != HF_OK) return result;
+    result = fetch_peers(lock, part, patience, deadline, fresh);
   }
   for (std::size_t i = 0; i < sessions.size(); ++i)
     for (const auto& peer : fresh)
       if (found[i] == nullptr && peer->session() == sessions[i]) found[i] = peer;
-  return HF_OK;
+  return result;
 }
 
 // True: all of them.
@@ -449,12 +505,14 @@ bool Session::known_peers(std::span<const std::uint32_t> sessions, std::vector<s
     if (found[i] == nullptr && std::find(unknown.begin(), unknown.end(), sessions[i]) == unknown.end())
       unknown.push_back(sessions[i]);
   }
+  std::erase_if(late_peers_, [](const auto& peer) { return peer.use_count() > 1; });
   return unknown.empty();
 }
 
 // Requires: control_.
 int Session::fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<const std::uint32_t> sessions,
-                         std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh) {
+                         const Patience& patience, const Deadline& deadline,
+                         std::vector<std::shared_ptr<Peer>>& fresh) {
   std::vector<std::shared_ptr<Session>> own;  // let go without the lock: we may be the last who refers to one
   std::vector<std::uint32_t> others;
   {
@@ -471,7 +529,7 @@ int Session::fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<con
   for (const auto& session : own)
     if (session->forks_ == g_fork_count)
       fresh.push_back(std::make_shared<Peer>(session->id_, session->records_, session->bells_));
-  const int result = others.empty() ? HF_OK : fetch_remote(lock, others, away_ns, fresh);
+  const int result = others.empty() ? HF_OK : fetch_remote(lock, others, patience, deadline, fresh);
   const std::lock_guard peers(peers_mutex_);
   std::erase_if(peers_, [](const auto& entry) { return entry.second.expired(); });
   for (std::size_t i = before; i < fresh.size(); ++i) peers_[fresh[i]->session()] = fresh[i];
@@ -480,17 +538,41 @@ int Session::fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<con
 
 // Requires: control_.
 int Session::fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::vector<std::uint32_t>& sessions,
-                          std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh) {
+                          const Patience& patience, const Deadline& deadline,
+                          std::vector<std::shared_ptr<Peer>>& fresh) {
+  const nlohmann::json params{{"sessions", sessions}};
+  const auto late = [this](Reply& answer) { keep_late_peers(answer); };
   Reply reply;
-  if (const int result = ask(lock, "peers", {{"sessions", sessions}}, reply, away_ns); result != HF_OK) return result;
+  if (const int owed = wait_for_owed("peers", patience); owed != HF_OK) return owed;
+  const int result = ask(lock, {"peers", params, late}, reply, patience.away_ns, deadline.left_ns());
+  return result == HF_OK ? map_peers(reply, fresh) : result;
+}
+
+// Whoever asked for them asks again, and finds them among the known ones. Requires: control_.
+void Session::keep_late_peers(Reply& reply) {
+  if (reply.code != HF_OK) return;
+  const KeptSentence kept;
+  std::vector<std::shared_ptr<Peer>> fresh;
+  (void)map_peers(reply, fresh);
+  const std::lock_guard peers(peers_mutex_);
+  for (const auto& peer : fresh)
+    if (std::weak_ptr<Peer>& known = peers_[peer->session()]; known.expired()) known = peer;
+  late_peers_.swap(fresh);
+}
+
+// HF_E_NO_BROKER: some live, and have still to give their memory back to a broker that lost it.
+int Session::map_peers(Reply& reply, std::vector<std::shared_ptr<Peer>>& fresh) {
+  std::uint32_t without_memory = 0;
   for (const nlohmann::json& peer : list(reply.result, "peers")) {
     if (!flag(peer, "alive")) continue;
     const auto id = static_cast<std::uint32_t>(number(peer, "session"));
     auto records = std::make_shared<Mapping>();
     auto bells = std::make_shared<Mapping>();
     const nlohmann::json& listed = list(reply.result, "fds");
-    // It lives, and has still to give its memory back to a broker that lost it: to be asked for again.
-    if (find_fd(listed, "session", id) < 0 || find_fd(listed, "bells", id) < 0) continue;
+    if (find_fd(listed, "session", id) < 0 || find_fd(listed, "bells", id) < 0) {
+      without_memory = id;
+      continue;
+    }
     int code = map_listed(listed, reply.fds, find_fd(listed, "session", id), shm::SegmentKind::kSession,
                           number(peer, "session_reserve_bytes"), false, *records);
     if (code != HF_OK) return code;
@@ -499,7 +581,9 @@ int Session::fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::v
     if (code != HF_OK) return code;
     fresh.push_back(std::make_shared<Peer>(id, std::move(records), std::move(bells)));
   }
-  return HF_OK;
+  if (without_memory == 0) return HF_OK;
+  return fail(HF_E_NO_BROKER, "session " + std::to_string(without_memory) +
+                                  " has not given its memory back to the broker yet, which was restarted. Try again");
 }
 
 // ---- bells --------------------------------------------------------------------------------------------------------

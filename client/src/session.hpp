@@ -6,7 +6,8 @@
 //
 // The session outlives its connection and its broker: whoever asks the broker for something, or sees that it is gone,
 // connects again and resumes the session (connection.hpp). Two ways to ask: request() waits for a broker that is away,
-// as long as a request may take; request_soon(), for the data path, looks whether one is there, now and then.
+// as long as a request may take; request_soon(), for the data path, looks whether one is there, now and then, and gives
+// one that does not answer a moment only: what it answers later is found by the next who asks.
 //
 // Locks, in the order in which they are taken:
 //   (1) control_: the connection. Held over a round trip, so for as long as the broker takes, but not while nobody
@@ -24,6 +25,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -34,12 +36,20 @@
 
 #include "client/include/holdfast/holdfast.h"
 #include "client/src/connection.hpp"
+#include "client/src/deadline.hpp"
 #include "client/src/fork_guard.hpp"
 #include "client/src/mapping.hpp"
 #include "proto/shm/bells_layout.hpp"
 #include "proto/shm/roster_layout.hpp"
 
 namespace holdfast::client {
+
+// The answer to a request_soon() whose caller had given up, for the next time that it asks the same. Whoever holds the
+// session's control_.
+struct LateAnswer {
+  std::optional<Reply> reply;
+  std::uint32_t resumed = 0;  // how often the session was, when it was asked
+};
 
 // Another process's session, as far as we read and ring it. Its segments stay mapped while somebody refers to it.
 class Peer : public std::enable_shared_from_this<Peer> {
@@ -92,27 +102,23 @@ class Session : public std::enable_shared_from_this<Session> {
   // One request to the broker. HF_E_NO_BROKER if it does not answer in time: that costs this request, and the next may
   // work. What the broker opened for it all the same is closed again. Where the connection breaks, the session is
   // resumed and the request repeated, within that time; HF_E_CLOSED, HF_E_VERSION, …: it cannot be resumed, see lost().
-  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply) {
-    return request(method, params, reply, timeout_ns_);
-  }
-  // Waits no longer than `away_ns` for a broker that is away; negative: as long as a request may take.
-  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t away_ns);
+  [[nodiscard]] int request(const char* method, const nlohmann::json& params, Reply& reply);
   // For a caller with a timeout of its own. Negative: as long as a request may take.
   struct Patience {
     std::int64_t away_ns;  // for a broker that is away
     std::int64_t answer_ns;  // for one that is there and does not answer
     bool look;  // not for another thread that waits for it; and if it owes an answer for as long, not at all
   };
+  static constexpr Patience kAsRequest{-1, -1, false};
+  static constexpr Patience kSoon{0, 50'000'000, true};
   [[nodiscard]] int request_within(const char* method, const nlohmann::json& params, Reply& reply,
                                    const Patience& patience);
-  // For the data path. HF_E_NO_BROKER at once where the broker is away.
-  [[nodiscard]] int request_soon(const char* method, const nlohmann::json& params, Reply& reply) {
-    return request(method, params, reply, 0);
-  }
+  // For the data path: kSoon. HF_E_NO_BROKER at once where the broker is away, or owes an answer for longer than that.
+  [[nodiscard]] int request_soon(const char* method, const nlohmann::json& params, Reply& reply,
+                                 const std::shared_ptr<LateAnswer>& earlier);
 
-  // request_soon() where nobody can do anything about a failure: leaves the thread's sentence alone.
-  void tell(const char* method, const nlohmann::json& params);
-  // The same for what must not be forgotten: what cannot be said now is said later. Waits for a moment only.
+  // For what must not be forgotten: what cannot be said now, or was not heard, is said later. Waits for a moment only, and
+  // leaves the thread's sentence alone.
   void tell_surely(const char* method, const nlohmann::json& params);
 
   // A request that opens a handle: adds a key, under which a repeated one finds the first. Held until close_handle().
@@ -140,9 +146,10 @@ class Session : public std::enable_shared_from_this<Session> {
   bool watch_broker(int epoll, epoll_event& hang_up);
 
   // The peers of `sessions`, in order; nullptr for those that are gone. Asks the broker for those not known yet, and
-  // waits for it as request() does.
+  // waits for it as `patience` says. Failure: not all are known; HF_E_NO_BROKER also for one that lives and has still to
+  // give its memory back to a broker that lost it. What is known is there all the same.
   [[nodiscard]] int peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
-                          std::int64_t away_ns);
+                          const Patience& patience);
 
   // A bell for the calling thread. HF_E_BUSY if all 64 are in use: by threads that wait, and by event loops.
   [[nodiscard]] int lease_bell(std::uint32_t& bell);
@@ -162,25 +169,45 @@ class Session : public std::enable_shared_from_this<Session> {
   std::int64_t timeout_ns() const { return timeout_ns_; }
 
  private:
+  // What could not be told because another thread waited for the broker: that one says it when it is done. `closed`: the
+  // handle that this closes, or 0.
+  struct Word {
+    const char* method;
+    nlohmann::json params;
+    std::uint64_t closed;
+  };
+
   int begin(const hf_client_options& options, const std::vector<std::string>& paths);
   int say_hello(const hf_client_options& options);
   int confirm();
   int map_own(const nlohmann::json& result, std::vector<Descriptor>& fds);
   std::unique_lock<std::timed_mutex> lock_control();
   bool lock_control_soon(std::unique_lock<std::timed_mutex>& lock);
-  bool lock_for(std::int64_t away_ns, std::unique_lock<std::timed_mutex>& lock);
-  int ask(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params, Reply& reply,
-          std::int64_t away_ns, std::int64_t answer_ns = -1);
+  std::int64_t most_ns(const Patience& patience) const;
+  int lock_within(const Patience& patience, std::unique_lock<std::timed_mutex>& lock);
+  struct Question {
+    const char* method;
+    const nlohmann::json& params;
+    LateReply late = nullptr;  // beside what every late reply needs
+    std::uint64_t key = 0;  // of one that opens a handle
+  };
+  int wait_for_owed(const char* method, const Patience& patience);
+  int ask(std::unique_lock<std::timed_mutex>& lock, const Question& question, Reply& reply, std::int64_t away_ns,
+          std::int64_t answer_ns = -1);
   std::int64_t owed_since_ns() const;
-  int ask_once(const char* method, const nlohmann::json& params, Reply& reply, std::int64_t timeout_ns);
-  void leave_word(const char* method, nlohmann::json params, std::uint64_t closed);
-  void take_words();
+  int ask_once(const Question& question, Reply& reply, std::int64_t timeout_ns);
+  void say(std::unique_lock<std::timed_mutex>& lock, const char* method, const nlohmann::json& params,
+           std::int64_t answer_ns);
+  void leave_word(std::unique_lock<std::timed_mutex>& lock, Word word);
+  void say_words();
   bool known_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
                    std::vector<std::uint32_t>& unknown);
   int fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<const std::uint32_t> sessions,
-                  std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh);
+                  const Patience& patience, const Deadline& deadline, std::vector<std::shared_ptr<Peer>>& fresh);
   int fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::vector<std::uint32_t>& sessions,
-                   std::int64_t away_ns, std::vector<std::shared_ptr<Peer>>& fresh);
+                   const Patience& patience, const Deadline& deadline, std::vector<std::shared_ptr<Peer>>& fresh);
+  int map_peers(Reply& reply, std::vector<std::shared_ptr<Peer>>& fresh);
+  void keep_late_peers(Reply& reply);
   bool ring_unknown(Peer& peer, std::uint32_t bell, std::uint64_t word);
   bool find_event(Peer& peer, std::uint32_t bell, std::uint64_t word);
 
@@ -189,17 +216,12 @@ class Session : public std::enable_shared_from_this<Session> {
   std::uint64_t last_key_ = 0;  // of a request that opens a handle
   std::atomic<std::int64_t> busy_since_ns_{0};  // when it was locked last. Read without it, as a hint: relaxed
 
-  // What could not be told because another thread waited for the broker. `closed`: the handle that this closes, or 0.
-  struct Word {
-    const char* method;
-    nlohmann::json params;
-    std::uint64_t closed;
-  };
   std::mutex words_mutex_;  // protects the next one
   std::vector<Word> words_;
 
-  std::mutex peers_mutex_;  // protects the next one
+  std::mutex peers_mutex_;  // protects the next two
   std::map<std::uint32_t, std::weak_ptr<Peer>> peers_;
+  std::vector<std::shared_ptr<Peer>> late_peers_;  // of the last late answer, until somebody refers to them
 
   std::atomic<std::uint64_t> bells_leased_{0};
   std::atomic<std::uint64_t> ticket_{0};

@@ -29,7 +29,7 @@ Subscription::~Subscription() {
 // ---- LaneView -----------------------------------------------------------------------------------------------------
 
 int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nlohmann::json& described,
-                     const nlohmann::json& topic, int fd, int delivery, int start, std::int64_t away_ns,
+                     const nlohmann::json& topic, int fd, int delivery, int start, const Session::Patience& patience,
                      LaneView** lane) {
   Session& session = subscription->session();
   const auto ring = static_cast<std::uint32_t>(number(topic, "ring"));
@@ -70,8 +70,8 @@ int LaneView::attach(const std::shared_ptr<Subscription>& subscription, const nl
   // The publisher's bells: gone with it, then nobody waits or sleeps there any more.
   std::vector<std::shared_ptr<Peer>> peers;
   const std::uint32_t publisher[] = {made->publisher_};
-  const int known = session.peers(publisher, peers, away_ns);
-  if (known == HF_E_NO_BROKER) return known;  // it went away in the middle: once more when it is back
+  const int known = session.peers(publisher, peers, patience);
+  if (known == HF_E_NO_BROKER) return known;  // the broker has gone, or does not answer: once more when it does
   if (known == HF_OK && peers.front() != nullptr) {
     const std::uint64_t board = number(described, "board");
     made->publisher_peer_ = std::move(peers.front());
@@ -164,9 +164,11 @@ int hf_subscriber::open(const std::shared_ptr<Session>& session, const char* top
   opened->start_ = options.start;
   opened->spin_ns_ = one_cpu() ? 0 : options.spin_ns;
   opened->topic_block_ = shm::roster_block<Atomics>(session->roster(), number(reply.result, "topic_block"));
-  int result = opened->topic_block_ != nullptr ? opened->attach_listed(reply.result, reply.fds, -1)
+  int result = opened->topic_block_ != nullptr ? opened->attach_listed(reply.result, reply.fds, Session::kAsRequest)
                                                : fail(HF_E_PROTOCOL, "the broker names a place outside its roster");
-  if (result == HF_OK && flag(reply.result, "more")) result = opened->attach_lanes(-1);
+  // What was listed may be another broker's by now, which has yet to get the memory of those lanes back.
+  if (result == HF_E_NO_BROKER || (result == HF_OK && flag(reply.result, "more")))
+    result = opened->attach_lanes(Session::kAsRequest);
   if (result != HF_OK) {
     const std::string sentence = last_failure();
     opened->close(true);
@@ -180,10 +182,9 @@ bool hf_subscriber::attach_due() const {
   return lanes_changed() && (attach_again_ns_ == 0 || monotonic_ns() >= attach_again_ns_);
 }
 
-// Lanes have come or ended, or a broker was restarted. Waits for one that is away for at most `away_ns` (negative: as long
-// as a request may take).
-int hf_subscriber::attach_lanes(std::int64_t away_ns) {
-  const int result = ask_for_lanes(away_ns);
+// Lanes have come or ended, or a broker was restarted.
+int hf_subscriber::attach_lanes(const Patience& patience) {
+  const int result = ask_for_lanes(patience);
   // Also where nobody answers. What the answer counts as known was on the roster before it.
   see_ends();
   return result;
@@ -196,24 +197,29 @@ void hf_subscriber::see_ends() {
 
 void hf_subscriber::see_changes() {
   if (attach_due()) {
-    (void)attach_lanes(0);
+    (void)attach_lanes(Session::kSoon);
   } else if (no_more_ != HF_OK) {
     changes_ = Atomics::load<At::kSleepTopic>(topic_block_->changes);
     see_ends();
   }
 }
 
-int hf_subscriber::ask_for_lanes(std::int64_t away_ns) {
+int hf_subscriber::list_lanes(const Patience& patience, Reply& reply) {
+  const nlohmann::json params{{"handle", subscription_->handle()}, {"after", newest_lane_}};
+  return patience.look ? session().request_soon("subscriber.lanes", params, reply, late_lanes_)
+                       : session().request_within("subscriber.lanes", params, reply, patience);
+}
+
+int hf_subscriber::ask_for_lanes(const Patience& patience) {
   bool more = true;
   while (more) {
     Reply reply;
-    int result = session().request("subscriber.lanes", {{"handle", subscription_->handle()}, {"after", newest_lane_}},
-                                   reply, away_ns);
+    int result = list_lanes(patience, reply);
     if (result == HF_E_NOT_FOUND || (result != HF_OK && session().lost())) {
       attach_no_more(result);
       return result;
     }
-    if (result == HF_OK) result = attach_listed(reply.result, reply.fds, away_ns);
+    if (result == HF_OK) result = attach_listed(reply.result, reply.fds, patience);
     if (result != HF_OK) {
       attach_again_ns_ = monotonic_ns() + back_off_.next_ns();
       return result;
@@ -233,7 +239,7 @@ void hf_subscriber::attach_no_more(int why) {
   changes_ = Atomics::load<At::kSleepTopic>(topic_block_->changes);
 }
 
-int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descriptor>& fds, std::int64_t away_ns) {
+int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descriptor>& fds, const Patience& patience) {
   // Settled by who opens first with options: perhaps a publisher that came after us.
   if (const auto topic = result.find("topic"); topic != result.end()) topic_options_ = *topic;
   const nlohmann::json& listed = list(result, "fds");
@@ -245,7 +251,7 @@ int hf_subscriber::attach_listed(const nlohmann::json& result, std::vector<Descr
       if (number(listed[i], "lane") == id) fd = fds[i].get();
     LaneView* lane = nullptr;
     const int attached =
-        LaneView::attach(subscription_, described, topic_options_, fd, delivery_, start_, away_ns, &lane);
+        LaneView::attach(subscription_, described, topic_options_, fd, delivery_, start_, patience, &lane);
     if (attached != HF_OK) return attached;
     lanes_.push_back(lane);
     note_only();
@@ -409,7 +415,7 @@ void hf_subscriber::look_for_broker() {
   if (!session().lost()) return;
   const KeptSentence kept;
   Reply reply;
-  attach_no_more(session().request_soon("ping", nlohmann::json::object(), reply));  // which says why
+  attach_no_more(session().request("ping", nlohmann::json::object(), reply));  // which says why
 }
 
 // One descriptor for ever: an epoll over an eventfd, which publishers ring, the control socket, so that a broker that
@@ -458,7 +464,8 @@ void hf_subscriber::rejoin_event() {
   if (!own.watch_broker(epoll_.get(), hang_up)) return;
   if (resumed != event_resumed_) {
     Reply reply;
-    if (own.request_soon("bell.open", {{"bell", event_bell_}}, reply) != HF_OK || reply.fds.empty()) return;
+    const nlohmann::json params{{"bell", event_bell_}};
+    if (own.request_soon("bell.open", params, reply, late_event_) != HF_OK || reply.fds.empty()) return;
     events_before_.push_back(std::exchange(event_, std::move(reply.fds.front())));
     if (events_before_.size() > std::size_t{kEventsBeforeMax}) {
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, events_before_.front().get(), nullptr);

@@ -63,8 +63,8 @@ class LaneView {
 
   // Maps and joins the lane that `described` (a ReaderLane of the protocol) names.
   [[nodiscard]] static int attach(const std::shared_ptr<Subscription>& subscription, const nlohmann::json& described,
-                                  const nlohmann::json& topic, int fd, int delivery, int start, std::int64_t away_ns,
-                                  LaneView** lane);
+                                  const nlohmann::json& topic, int fd, int delivery, int start,
+                                  const Session::Patience& patience, LaneView** lane);
 
   Reader& reader() { return *reader_; }
   std::uint64_t id() const { return id_; }
@@ -165,9 +165,11 @@ struct hf_subscriber {
 
   bool lanes_changed() const;
   bool attach_due() const;
-  int attach_lanes(std::int64_t away_ns);
-  int ask_for_lanes(std::int64_t away_ns);
-  int attach_listed(const nlohmann::json& result, std::vector<holdfast::Descriptor>& fds, std::int64_t away_ns);
+  using Patience = holdfast::client::Session::Patience;
+  int attach_lanes(const Patience& patience);
+  int ask_for_lanes(const Patience& patience);
+  int list_lanes(const Patience& patience, holdfast::client::Reply& reply);
+  int attach_listed(const nlohmann::json& result, std::vector<holdfast::Descriptor>& fds, const Patience& patience);
   void attach_no_more(int why);
   void see_changes();
   void see_ends();
@@ -197,6 +199,7 @@ struct hf_subscriber {
   std::uint64_t spin_ns_ = 0;
   std::uint64_t newest_lane_ = 0;
   std::int64_t attach_again_ns_ = 0;
+  std::shared_ptr<holdfast::client::LateAnswer> late_lanes_ = std::make_shared<holdfast::client::LateAnswer>();
   holdfast::client::BackOff back_off_;
   bool handle_gone_ = false;
   int no_more_ = HF_OK;  // why no lane will ever come again, and in words
@@ -208,6 +211,7 @@ struct hf_subscriber {
   holdfast::Descriptor event_;
   std::deque<holdfast::Descriptor> events_before_;
   std::uint32_t event_resumed_ = 0;  // the session, when the bell's eventfd was asked for
+  std::shared_ptr<holdfast::client::LateAnswer> late_event_ = std::make_shared<holdfast::client::LateAnswer>();
   holdfast::Descriptor look_again_;
   bool broker_gone_ = false;
   std::uint32_t event_bell_ = 0;

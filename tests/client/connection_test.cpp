@@ -339,6 +339,56 @@ TEST_F(ConnectionTest, ErrandsSurviveTheBrokerUntilOneHasAnswered) {
   EXPECT_TRUE(next().is_null());
 }
 
+// The broker has opened something under the key, and nobody will ever hear of it.
+TEST_F(ConnectionTest, KeyThatIsGivenUpWhileTheBrokerResumesIsNotListedAgain) {
+  client_.begin_open(1);
+  client_.begin_open(2);
+  cut_and_ask_again();
+  serve("resume.begin", kBegun);
+  (void)look();
+  EXPECT_EQ(serve("resume.handles", {{"unknown", json::array()}})["keys"], (json{1, 2}));
+  (void)look();
+  EXPECT_EQ(next()["method"], "resume.end");
+  client_.end_open(1);
+  EXPECT_FALSE(client_.resuming()) << "what ends now would keep it";
+  EXPECT_FALSE(client_.up());
+  EXPECT_EQ(look(), HF_E_NO_BROKER);
+  ASSERT_TRUE(accept());
+  serve("resume.begin", kBegun);
+  (void)look();
+  EXPECT_EQ(serve("resume.handles", {{"unknown", json::array()}})["keys"], (json{2}));
+  (void)look();
+  serve("resume.end", {{"dropped", 1}});
+  EXPECT_EQ(look(), HF_OK);
+  client_.end_open(2);
+  EXPECT_TRUE(client_.up());
+}
+
+TEST_F(ConnectionTest, KeyThatIsGivenUpBeforeItWasListedCutsNothing) {
+  client_.begin_open(1);
+  cut_and_ask_again();
+  client_.end_open(1);
+  EXPECT_TRUE(client_.resuming());
+  finish();
+}
+
+TEST_F(ConnectionTest, DrainingIsTheEndOfTheConnection) {
+  EXPECT_EQ(client_.request("publisher.open", json::object(), reply_, kLook, nullptr), HF_TIMEOUT);
+  refuse(next(), control::Failure::kDraining, "the broker is shutting down");
+  EXPECT_EQ(client_.take_late(), HF_OK);
+  EXPECT_TRUE(client_.up()) << "nobody waits for this one";
+  std::thread broker([&] {
+    pollfd asked{broker_.get(), POLLIN, 0};
+    EXPECT_EQ(::poll(&asked, 1, 60'000), 1);
+    refuse(next(), control::Failure::kDraining, "the broker is shutting down");
+  });
+  EXPECT_EQ(client_.request("publisher.open", json::object(), reply_, 60'000'000'000, nullptr), HF_E_NO_BROKER);
+  broker.join();
+  EXPECT_FALSE(client_.up());
+  EXPECT_FALSE(client_.refused());
+  EXPECT_TRUE(client_.broken_by_broker()) << "to be repeated";
+}
+
 TEST_F(ConnectionTest, GivingUpLastsUntilTheBrokerIsBack) {
   client_.give_up();
   EXPECT_TRUE(client_.gave_up());

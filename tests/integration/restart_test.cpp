@@ -358,6 +358,73 @@ TEST(Restart, RequestAtTheMomentOfTheKillMakesOneHandle) {
   }
 }
 
+// A broker that hands over opens nothing any more, which nobody hears of: the next one does.
+TEST(Restart, OpeningWaitsForTheBrokerThatIsHandedOverTo) {
+  PrivateBroker broker;
+  std::atomic<bool> stop{false};
+  std::atomic<int> opened{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i)
+    threads.emplace_back([&, i] {
+      Client client = broker.client("opening", kSoon);
+      const std::string topic = "handed/" + std::to_string(i);
+      while (!stop) {
+        auto publisher = client.publisher(topic);
+        ASSERT_TRUE(publisher) << publisher.error().sentence;
+        auto subscriber = client.subscriber(topic);
+        ASSERT_TRUE(subscriber) << subscriber.error().sentence;
+        publish_sample(*publisher, 16, 1, kSoon);
+        take_all(*subscriber, 1);
+        ++opened;
+      }
+    });
+  for (int i = 0; i < 20; ++i) {
+    const int then = opened;
+    EXPECT_TRUE(eventually([&] { return opened > then + 6; }));
+    EXPECT_EQ(broker.hand_over(), 0);
+    broker.start();
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(broker.stats().at("publishers"), 0);
+}
+
+// Requests that are given up at any moment of a restart leave no handle behind: an exclusive publisher would be in the way
+// of its own client.
+TEST(Restart, OpeningThatIsGivenUpLeavesNothing) {
+  PrivateBroker broker;
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < 5; ++i)
+    clients.push_back(std::make_unique<Client>(broker.client("hasty", milliseconds(4 + 4 * i))));
+  for (int round = 0; round < 30; ++round) {
+    std::atomic<bool> stop{false};
+    std::atomic<int> opened{0};
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < clients.size(); ++i)
+      threads.emplace_back([&, i] {
+        PublisherOptions exclusive;
+        exclusive.exclusive = true;
+        while (!stop)
+          if (clients[i]->publisher("hasty/" + std::to_string(i), exclusive)) ++opened;
+      });
+    EXPECT_TRUE(eventually([&] { return opened > 20; }));
+    restart(broker);
+    if (round % 2 != 0) {
+      broker.pause();
+      std::this_thread::sleep_for(milliseconds(round));  // whatever comes then
+      broker.resume();
+    }
+    opened = 0;
+    EXPECT_TRUE(eventually([&] { return opened > 20; }));
+    stop = true;
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_TRUE(eventually([&] {
+      return std::all_of(clients.begin(), clients.end(), [](const auto& client) { return bool(client->ping()); });
+    }));
+    ASSERT_TRUE(eventually([&] { return broker.stats().at("publishers") == 0; })) << resources(broker);
+  }
+}
+
 TEST(Restart, ThreadsThatAskAtTheSameTimeAllGetTheirAnswers) {
   PrivateBroker broker;
   Client client = broker.client("threads", kSoon);

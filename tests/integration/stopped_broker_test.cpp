@@ -11,13 +11,17 @@
 #include <gtest/gtest.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/integration/broker.hpp"
 #include "tests/integration/payload.hpp"
 #include "tests/integration/process_state.hpp"
 #include "tests/integration/relay.hpp"
 #include "tests/integration/remote_client.hpp"
+#include "tests/integration/socket_address.hpp"
 
 namespace holdfast::integration {
 namespace {
@@ -105,6 +109,118 @@ TEST(StoppedBroker, ThreadThatWaitsForItMakesNoOtherOneWait) {
   publish_sample(publisher, 20 * kMiB, 7, kSoon);
 }
 
+// ---- the data path does not wait ----------------------------------------------------------------------------------
+
+TEST(StoppedBroker, PublishThatFindsAStalledReaderDoesNotWait) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  PublisherOptions options;
+  options.ring_slots = 8;
+  options.stall_timeout = milliseconds(100);
+  Publisher publisher = client.publisher_or_throw("stalled", options);
+  SubscriberOptions lossless;
+  lossless.lossless = true;
+  Subscriber subscriber = client.subscriber_or_throw("stalled", lossless);
+  ASSERT_EQ(publisher.wait_for_subscribers(1, kSoon).or_throw(), Status::kOk);
+  broker.pause();
+  const auto begin = now();
+  int full = 0;
+  while (milliseconds_since(begin) < 500 || full < 10'000)
+    if (hf_publish(publisher.c(), "x", 1, 0) == HF_FULL) ++full;
+  EXPECT_EQ(hf_publish(publisher.c(), "x", 1, 300'000'000), HF_TIMEOUT);
+  EXPECT_LT(milliseconds_since(begin), 20'000) << "a moment, once";
+  broker.resume();
+  EXPECT_TRUE(eventually([&] { return hf_publish(publisher.c(), "x", 1, 0) == HF_OK; })) << "the reader is turned";
+}
+
+TEST(StoppedBroker, PublishThatMeetsANewReaderDoesNotWait) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Publisher publisher = client.publisher_or_throw("reader");
+  RemoteClient reader(broker);
+  ASSERT_EQ(reader.subscribe("reader").at("code"), HF_OK);
+  broker.pause();
+  const auto begin = now();
+  // A reader that nobody can see yet has taken nothing: the ring is full in the end.
+  for (int i = 0; i < 1000; ++i) ASSERT_EQ(hf_publish(publisher.c(), "x", 1, 0), i < 64 ? HF_OK : HF_FULL) << i;
+  EXPECT_EQ(publisher.wait_for_subscribers(1, milliseconds(300)).or_throw(), Status::kTimeout);
+  EXPECT_LT(milliseconds_since(begin), 20'000) << "a moment, once";
+  broker.resume();
+  EXPECT_TRUE(eventually([&] { return publisher.wait_for_subscribers(1, kLook).or_throw() == Status::kOk; }));
+}
+
+TEST(StoppedBroker, TakeThatMeetsANewPublisherDoesNotWait) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Publisher publisher = client.publisher_or_throw("publisher");
+  Subscriber subscriber = client.subscriber_or_throw("publisher");
+  RemoteClient other(broker);
+  ASSERT_EQ(other.open_publisher("publisher").at("code"), HF_OK);
+  broker.pause();
+  const auto begin = now();
+  View view;
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_EQ(hf_publish(publisher.c(), "x", 1, 0), HF_OK);
+    ASSERT_EQ(subscriber.take(view).or_throw(), Status::kOk);
+    ASSERT_EQ(subscriber.take(view).or_throw(), Status::kEmpty);
+  }
+  EXPECT_EQ(subscriber.take(view, milliseconds(300)).or_throw(), Status::kTimeout);
+  EXPECT_LT(milliseconds_since(begin), 20'000) << "a moment, once";
+  broker.resume();
+  other.publish(1, 5000);
+  EXPECT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk);
+}
+
+TEST(StoppedBroker, EventLoopThatNeedsANewDescriptorDoesNotWait) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Publisher publisher = client.publisher_or_throw("loop");
+  Subscriber subscriber = client.subscriber_or_throw("loop");
+  (void)subscriber.fd().or_throw();
+  broker.kill();
+  broker.start();
+  ASSERT_TRUE(client.ping());
+  broker.pause();
+  const auto begin = now();
+  View view;
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_EQ(hf_publish(publisher.c(), "x", 1, 0), HF_OK);
+    ASSERT_EQ(subscriber.take(view).or_throw(), Status::kOk);
+    ASSERT_EQ(subscriber.take(view).or_throw(), Status::kEmpty);
+  }
+  EXPECT_LT(milliseconds_since(begin), 20'000) << "a moment, once";
+  broker.resume();
+}
+
+// Its answers all come when nobody waits for them any more.
+TEST(StoppedBroker, WhatIsAnsweredLateIsNotAskedAgain) {
+  PrivateBroker broker;
+  Client client = broker.client("patient", kPatient);
+  Subscriber subscriber = client.subscriber_or_throw("late");
+  const int connection = connection_to(broker.socket());
+  const auto waits = [connection](unsigned long request) {
+    int bytes = 0;
+    return ::ioctl(connection, request, &bytes) == 0 && bytes > 0;
+  };
+  RemoteClient writer(broker);
+  ASSERT_EQ(writer.open_publisher("late").at("code"), HF_OK);
+  writer.publish(1, 5000);
+  View view;
+  Status status = Status::kEmpty;
+  for (int i = 0; i < 8 && status == Status::kEmpty; ++i) {
+    broker.pause();
+    EXPECT_TRUE(eventually([&] {
+      status = subscriber.take(view).or_throw();
+      return status != Status::kEmpty || waits(SIOCOUTQ);
+    }));
+    broker.resume();
+    if (status == Status::kEmpty) EXPECT_TRUE(eventually([&] { return waits(FIONREAD); }));
+  }
+  EXPECT_EQ(status, Status::kOk) << "the lanes, and who publishes there";
+}
+
+// ---- what is said to it all the same ------------------------------------------------------------------------------
+
 TEST(StoppedBroker, ClosingTakesAMomentAndIsHeardLater) {
   PrivateBroker broker;
   Client client = broker.client("patient", kPatient);
@@ -146,6 +262,49 @@ TEST(StoppedBroker, LastViewOfAnEndedLaneIsReleasedInAMoment) {
   broker.resume();
   ASSERT_TRUE(eventually([&] { return bool(client.ping()); }));
   EXPECT_TRUE(eventually([&] { return broker.stats().at("lanes") == 0; })) << broker.topic("ended");
+}
+
+// A lane that has ended while the broker is stopped; its subscriber has not heard of that yet.
+struct EndedLane {
+  explicit EndedLane(PrivateBroker& of) : broker(of), subscriber(reading.subscriber_or_throw("released")) {
+    PublisherOptions options;
+    options.linger = milliseconds(1);
+    Publisher publisher = writing.publisher_or_throw("released", options);
+    publish_sample(publisher, 5000, 1);
+    View view;
+    EXPECT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk);
+    view.release();
+    broker.pause();
+  }
+
+  PrivateBroker& broker;
+  Client reading = broker.client("reading", kPatient);
+  Client writing = broker.client("writing", kPatient);
+  Subscriber subscriber;
+};
+
+TEST(StoppedBroker, LaneThatIsReleasedAndNotHeardOfIsReleasedAtTheNextBroker) {
+  PrivateBroker broker;
+  EndedLane ended(broker);
+  View end;
+  ASSERT_EQ(ended.subscriber.take(end, kSoon).or_throw(), Status::kFinished);
+  broker.kill();
+  broker.start();
+  ASSERT_TRUE(ended.writing.ping());
+  ASSERT_TRUE(ended.reading.ping());
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("lanes") == 0; })) << broker.topic("released");
+}
+
+TEST(StoppedBroker, LaneThatIsReleasedWhileAnotherThreadWaitsNeedsNoLaterRequest) {
+  PrivateBroker broker;
+  EndedLane ended(broker);
+  {
+    const Waiting waiting(broker, ended.reading);
+    View end;
+    EXPECT_EQ(ended.subscriber.take(end, kSoon).or_throw(), Status::kFinished);
+    broker.resume();
+  }
+  EXPECT_TRUE(eventually([&] { return broker.stats().at("lanes") == 0; })) << broker.topic("released");
 }
 
 TEST(StoppedBroker, ClientSaysGoodbyeInAMoment) {
@@ -283,6 +442,77 @@ TEST(Hello, WithoutANextBrokerIsAFailureAndLeavesNoSession) {
   EXPECT_EQ(answered.result().at("code"), HF_E_NO_BROKER);
   broker.start();
   EXPECT_EQ(broker.stats().at("sessions"), 0) << broker.request("sessions");
+}
+
+// ---- a broker that goes while a client is opened ------------------------------------------------------------------
+
+// What listens where the broker did takes one connection, answers its hello with `answer`, and is gone.
+class Leaving {
+ public:
+  Leaving(const std::string& path, std::string answer)
+      : listener_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)),
+        answer_(std::move(answer)) {
+    const sockaddr_un address = address_of(path);
+    ::unlink(path.c_str());
+    if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+        ::listen(listener_.get(), 1) != 0)
+      throw Broken("nothing can listen at " + path);
+    thread_ = std::thread([this] { serve(); });
+  }
+  void wait() { thread_.join(); }
+
+ private:
+  void serve() {
+    const Descriptor connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    char hello[4096];
+    EXPECT_GT(::recv(connection.get(), hello, sizeof hello, 0), 0);
+    (void)::send(connection.get(), answer_.data(), answer_.size(), MSG_NOSIGNAL);
+    listener_.reset();
+  }
+
+  Descriptor listener_;
+  std::string answer_;
+  std::thread thread_;
+};
+
+void open_across_a_change(const std::string& answer) {
+  PrivateBroker broker;
+  broker.kill();
+  Leaving old(broker.socket(), answer);
+  auto opening = std::async(std::launch::async, [&] { return Client::connect(through(broker.socket(), kSoon)); });
+  old.wait();
+  broker.start();
+  const auto client = opening.get();
+  EXPECT_TRUE(client) << client.error().sentence;
+}
+
+TEST(Opening, AClientWaitsForTheNextBrokerWhereOneIsDraining) {
+  open_across_a_change(
+      R"({"jsonrpc":"2.0","id":1,"error":{"code":-32010,"message":"shutting down","data":{"error":"draining"}}})"
+      "\n");
+}
+
+TEST(Opening, AClientWaitsForTheNextBrokerWhereOneDiesInTheMiddle) { open_across_a_change(""); }
+
+TEST(Opening, AClientWaitsNoLongerThanItsTimeout) {
+  PrivateBroker broker;
+  broker.kill();
+  Leaving old(broker.socket(), "");
+  const auto begin = now();
+  const auto client = Client::connect(through(broker.socket(), milliseconds(300)));
+  old.wait();
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, HF_E_NO_BROKER);
+  EXPECT_GE(milliseconds_since(begin), 300);
+  EXPECT_LT(milliseconds_since(begin), 20'000);
+}
+
+TEST(Opening, AClientWaitsForNothingWhereThereIsNoBroker) {
+  PrivateBroker broker;
+  broker.kill();
+  const auto client = Client::connect(through(broker.socket(), kPatient));
+  ASSERT_FALSE(client);
+  EXPECT_EQ(client.error().code, HF_E_NO_BROKER);
 }
 
 // ---- sentences ----------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@
  * time. A view may be released by any thread.
  * Processes: after fork() every handle of the parent answers HF_E_FORKED in the child; its mappings are not there.
  * Restarts: the broker may die. What is attached goes on without it; the client comes back to the next one by itself, with
- * the same handles. What needs a broker (opening, growing, meeting somebody new) waits for one, as long as a request may
- * take, and is then HF_E_NO_BROKER: try again later. HF_E_CLOSED, HF_E_VERSION or HF_E_DENIED instead: this client can not
- * come back, because the broker began anew or does not fit; what is attached still goes on, for the rest open a new client.
+ * the same handles. What needs a broker (opening a handle, growing a lane) waits for one, as long as a request may take, and
+ * is then HF_E_NO_BROKER: try again later. Publishing and taking do not: a broker that is stopped costs them 50 ms once, and
+ * whom they have not heard of yet they meet later. HF_E_CLOSED, HF_E_VERSION or HF_E_DENIED instead: this client can not come
+ * back, because the broker began anew or does not fit; what is attached still goes on, for the rest open a new client.
  */
 #ifndef HOLDFAST_HOLDFAST_H_
 #define HOLDFAST_HOLDFAST_H_
@@ -84,8 +85,10 @@ typedef struct hf_client_options {
   int64_t timeout_ns;    /* for one request to the broker, and for a broker that is away to come back; 0: 10 s */
 } hf_client_options;
 
-/* Connects to the broker. `options` may be NULL. On success *client must be closed. Failures: HF_E_NO_BROKER (names
- * every path tried), HF_E_INVALID (no name of an instance, or the broker is another instance's), HF_E_DENIED,
+/* Connects to the broker. `options` may be NULL. On success *client must be closed. Where no broker listens it fails at
+ * once: HF_E_NO_BROKER, naming every path tried. One that takes the connection and then ends (it is killed, or hands over to
+ * the next one) is followed by another: that is waited for, as long as options.timeout_ns. Failures: HF_E_NO_BROKER (also
+ * one that does not answer in time), HF_E_INVALID (no name of an instance, or the broker is another instance's), HF_E_DENIED,
  * HF_E_VERSION, HF_E_BUSY, HF_E_NO_MEMORY. */
 HF_API int hf_client_open(const hf_client_options* options, hf_client** client);
 
