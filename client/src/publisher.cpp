@@ -650,9 +650,13 @@ void hf_publisher::ring_sleepers() {
   const std::uint64_t sleepers = writer_->take_board();
   // Whoever set a bit had its reply from the broker before, and the counter had been bumped before that.
   if (writer_->roster_changed()) refresh_readers();
-  notice_broker();
+  resolve_again();
   for (std::size_t i = 0; i < readers_.size(); ++i) {
-    if ((sleepers >> (i % 64) & 1) == 0 || reader_peers_[i] == nullptr) continue;
+    if ((sleepers >> (i % 64) & 1) == 0 || readers_[i].entry == 0) continue;
+    if (reader_peers_[i] == nullptr) {
+      writer_->keep_on_board(std::uint64_t{1} << (i % 64));  // nobody has said yet who it is
+      continue;
+    }
     Peer& peer = *reader_peers_[i];
     const auto& record = peer.records().as<const shm::ReaderRecord>(shm::entry_record(readers_[i].entry));
     const std::uint64_t bell = Atomics::load<At::kObserve>(record.bell);

@@ -219,14 +219,14 @@ std::unique_lock<std::timed_mutex> Session::lock_control() {
   return lock;
 }
 
-// For the data path: waits while the request under way is younger than kRingWaitNs. It was just asked, most likely, and
+// For the data path: waits while the request under way is younger than `young_ns`. It was just asked, most likely, and
 // is answered at once; if not, nobody waits for it any more.
-bool Session::lock_control_soon(std::unique_lock<std::timed_mutex>& lock) {
+bool Session::lock_control_soon(std::unique_lock<std::timed_mutex>& lock, std::int64_t young_ns) {
   if (lock.try_lock()) {
     busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
     return true;
   }
-  const std::int64_t left_ns = busy_since_ns_.load(std::memory_order_relaxed) + kRingWaitNs - monotonic_ns();
+  const std::int64_t left_ns = busy_since_ns_.load(std::memory_order_relaxed) + young_ns - monotonic_ns();
   if (left_ns <= 0 || !lock.try_lock_for(std::chrono::nanoseconds(left_ns))) return false;
   busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
   return true;
@@ -237,8 +237,14 @@ std::int64_t Session::most_ns(const Patience& patience) const {
 }
 
 int Session::lock_within(const Patience& patience, std::unique_lock<std::timed_mutex>& lock) {
-  if (patience.look ? !lock_control_soon(lock) : !lock.try_lock_for(std::chrono::nanoseconds(most_ns(patience))))
-    return fail(HF_E_NO_BROKER, "another thread waits for the broker, which does not answer. Try again");
+  const Deadline deadline(most_ns(patience));
+  bool locked = patience.look ? lock_control_soon(lock, kSoon.answer_ns)
+                              : lock.try_lock_for(std::chrono::nanoseconds(most_ns(patience)));
+  // Many threads whose requests are all answered: one after the other.
+  while (patience.look && !locked && !deadline.expired() &&
+         monotonic_ns() < busy_since_ns_.load(std::memory_order_relaxed) + kSoon.answer_ns)
+    locked = lock_control_soon(lock, kSoon.answer_ns);
+  if (!locked) return fail(HF_E_NO_BROKER, "another thread waits for the broker, which does not answer. Try again");
   busy_since_ns_.store(monotonic_ns(), std::memory_order_relaxed);
   return HF_OK;
 }
@@ -417,7 +423,7 @@ void Session::look_for_broker() {
   if (lost()) return;
   const KeptSentence kept;
   std::unique_lock lock(control_, std::defer_lock);
-  if (!lock_control_soon(lock)) return;
+  if (!lock_control_soon(lock, kRingWaitNs)) return;
   connection_.look();
   (void)connection_.bring_up(kRingWaitNs, false);
   say_words();
@@ -436,7 +442,7 @@ void Session::glance_for_broker(bool now) {
 
 bool Session::watch_broker(int epoll, epoll_event& hang_up) {
   std::unique_lock lock(control_, std::defer_lock);
-  if (!lock_control_soon(lock) || !connection_.up()) return false;
+  if (!lock_control_soon(lock, kRingWaitNs) || !connection_.up()) return false;
   return ::epoll_ctl(epoll, EPOLL_CTL_ADD, connection_.fd(), &hang_up) == 0 || errno == EEXIST;
 }
 
@@ -473,7 +479,6 @@ int Session::peers(std::span<const std::uint32_t> sessions, std::vector<std::sha
                    const Patience& patience) {
   std::vector<std::uint32_t> unknown;
   if (known_peers(sessions, found, unknown)) return HF_OK;
-  const Deadline deadline(most_ns(patience));
   std::unique_lock lock(control_, std::defer_lock);
   if (const int result = lock_within(patience, lock); result != HF_OK) return result;
   {
@@ -485,7 +490,7 @@ int Session::peers(std::span<const std::uint32_t> sessions, std::vector<std::sha
   int result = HF_OK;
   for (std::size_t i = 0; i < unknown.size() && result == HF_OK; i += kPeersPerRequest) {
     const auto part = std::span(unknown).subspan(i, std::min(kPeersPerRequest, unknown.size() - i));
-    result = fetch_peers(lock, part, patience, deadline, fresh);
+    result = fetch_peers(lock, part, patience, fresh);
   }
   for (std::size_t i = 0; i < sessions.size(); ++i)
     for (const auto& peer : fresh)
@@ -511,8 +516,7 @@ bool Session::known_peers(std::span<const std::uint32_t> sessions, std::vector<s
 
 // Requires: control_.
 int Session::fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<const std::uint32_t> sessions,
-                         const Patience& patience, const Deadline& deadline,
-                         std::vector<std::shared_ptr<Peer>>& fresh) {
+                         const Patience& patience, std::vector<std::shared_ptr<Peer>>& fresh) {
   std::vector<std::shared_ptr<Session>> own;  // let go without the lock: we may be the last who refers to one
   std::vector<std::uint32_t> others;
   {
@@ -529,7 +533,7 @@ int Session::fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<con
   for (const auto& session : own)
     if (session->forks_ == g_fork_count)
       fresh.push_back(std::make_shared<Peer>(session->id_, session->records_, session->bells_));
-  const int result = others.empty() ? HF_OK : fetch_remote(lock, others, patience, deadline, fresh);
+  const int result = others.empty() ? HF_OK : fetch_remote(lock, others, patience, fresh);
   const std::lock_guard peers(peers_mutex_);
   std::erase_if(peers_, [](const auto& entry) { return entry.second.expired(); });
   for (std::size_t i = before; i < fresh.size(); ++i) peers_[fresh[i]->session()] = fresh[i];
@@ -538,13 +542,12 @@ int Session::fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<con
 
 // Requires: control_.
 int Session::fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::vector<std::uint32_t>& sessions,
-                          const Patience& patience, const Deadline& deadline,
-                          std::vector<std::shared_ptr<Peer>>& fresh) {
+                          const Patience& patience, std::vector<std::shared_ptr<Peer>>& fresh) {
   const nlohmann::json params{{"sessions", sessions}};
   const auto late = [this](Reply& answer) { keep_late_peers(answer); };
   Reply reply;
   if (const int owed = wait_for_owed("peers", patience); owed != HF_OK) return owed;
-  const int result = ask(lock, {"peers", params, late}, reply, patience.away_ns, deadline.left_ns());
+  const int result = ask(lock, {"peers", params, late}, reply, patience.away_ns, patience.answer_ns);
   return result == HF_OK ? map_peers(reply, fresh) : result;
 }
 
@@ -635,7 +638,7 @@ bool Session::ring_unknown(Peer& peer, std::uint32_t bell, std::uint64_t word) {
   bool found = false;
   {
     std::unique_lock lock(control_, std::defer_lock);
-    found = lock_control_soon(lock) && find_event(peer, bell, word);
+    found = lock_control_soon(lock, kRingWaitNs) && find_event(peer, bell, word);
   }
   // Perhaps an older one, on which its owner still listens.
   if (peer.event(bell) < 0) return found;

@@ -11,8 +11,8 @@
 //
 // Locks, in the order in which they are taken:
 //   (1) control_: the connection. Held over a round trip, so for as long as the broker takes, but not while nobody
-//       listens. Nothing that the data path does with a broker that is away or about to resume the session waits for it
-//       longer than a few milliseconds (kRingWaitNs), and not at all once the broker has owed an answer for longer.
+//       listens. Nothing that the data path does waits for it longer than kSoon says, and not at all once the request under
+//       way is older, or the broker has owed an answer for longer; a ring waits a few milliseconds (kRingWaitNs).
 //   (2) peers_mutex_: the map of known peers. Held for a look, never over a request or a system call.
 //   (3) words_mutex_: what waits to be told to the broker. Held for a look.
 //   (4) fork_mutex(): the sessions of this process (fork_guard.hpp).
@@ -36,7 +36,6 @@
 
 #include "client/include/holdfast/holdfast.h"
 #include "client/src/connection.hpp"
-#include "client/src/deadline.hpp"
 #include "client/src/fork_guard.hpp"
 #include "client/src/mapping.hpp"
 #include "proto/shm/bells_layout.hpp"
@@ -182,7 +181,7 @@ class Session : public std::enable_shared_from_this<Session> {
   int confirm();
   int map_own(const nlohmann::json& result, std::vector<Descriptor>& fds);
   std::unique_lock<std::timed_mutex> lock_control();
-  bool lock_control_soon(std::unique_lock<std::timed_mutex>& lock);
+  bool lock_control_soon(std::unique_lock<std::timed_mutex>& lock, std::int64_t young_ns);
   std::int64_t most_ns(const Patience& patience) const;
   int lock_within(const Patience& patience, std::unique_lock<std::timed_mutex>& lock);
   struct Question {
@@ -203,9 +202,9 @@ class Session : public std::enable_shared_from_this<Session> {
   bool known_peers(std::span<const std::uint32_t> sessions, std::vector<std::shared_ptr<Peer>>& found,
                    std::vector<std::uint32_t>& unknown);
   int fetch_peers(std::unique_lock<std::timed_mutex>& lock, std::span<const std::uint32_t> sessions,
-                  const Patience& patience, const Deadline& deadline, std::vector<std::shared_ptr<Peer>>& fresh);
+                  const Patience& patience, std::vector<std::shared_ptr<Peer>>& fresh);
   int fetch_remote(std::unique_lock<std::timed_mutex>& lock, const std::vector<std::uint32_t>& sessions,
-                   const Patience& patience, const Deadline& deadline, std::vector<std::shared_ptr<Peer>>& fresh);
+                   const Patience& patience, std::vector<std::shared_ptr<Peer>>& fresh);
   int map_peers(Reply& reply, std::vector<std::shared_ptr<Peer>>& fresh);
   void keep_late_peers(Reply& reply);
   bool ring_unknown(Peer& peer, std::uint32_t bell, std::uint64_t word);

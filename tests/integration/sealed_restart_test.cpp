@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -15,7 +14,6 @@
 #include "tests/integration/broker.hpp"
 #include "tests/integration/other_user.hpp"
 #include "tests/integration/payload.hpp"
-#include "tests/integration/relay.hpp"
 #include "tests/integration/remote_client.hpp"
 
 namespace holdfast::integration {
@@ -192,47 +190,6 @@ TEST(SealedRestart, AHandOverKeepsThem) {
     broker.start();
     expect_whole(reader.take(1), 1);
   }
-}
-
-// The lane was listed by one broker, and the next has no memory of its publisher yet when it is asked who that is: it is
-// asked again, for a publisher without a board rings nobody.
-TEST(SealedRestart, PublisherWhoseMemoryIsNotBackYetIsMetLater) {
-  PrivateBroker broker;
-  Relay relay(broker.directory() + "/relay", broker.socket());
-  ClientOptions options;
-  options.socket = broker.directory() + "/relay";
-  options.timeout = kSoon;
-  Client client = Client::connect(options).or_throw();
-  Subscriber subscriber = client.subscriber_or_throw("met");
-  RemoteClient writer(broker, "writer");
-  ASSERT_EQ(writer.open_publisher("met", kSealed).at("code"), HF_OK);
-  relay.before_next_answer([&] {
-    writer.pause();
-    broker.kill();
-    broker.start();
-  });
-  View view;
-  EXPECT_TRUE(eventually([&] {
-    EXPECT_EQ(subscriber.take(view).or_throw(), Status::kEmpty);
-    return broker.stats().at("epoch") == 2 && connected(broker, client.session());
-  }));
-  writer.resume();
-  EXPECT_TRUE(eventually([&] {
-    writer.publish(1, 5000);
-    while (subscriber.take(view).or_throw() == Status::kOk) {
-    }
-    return connected(broker, writer.session());
-  }));
-  const auto begin = now();
-  for (std::uint32_t i = 0; i < 10; ++i) {
-    std::thread publishing([&] {
-      std::this_thread::sleep_for(milliseconds(20));  // the subscriber sleeps by then, or need not be rung
-      writer.publish(1, 5000, i);
-    });
-    EXPECT_EQ(subscriber.take(view, kSoon).or_throw(), Status::kOk);
-    publishing.join();
-  }
-  EXPECT_LT(milliseconds_since(begin), 8'000) << "rung, not found by a look every second";
 }
 
 // Nobody keeps anything for the broker: clients keep what is theirs, and give it back.
