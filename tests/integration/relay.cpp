@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -94,6 +95,9 @@ bool Relay::pass_on(int from, int to, bool answer) {
 }
 
 void Relay::run() {
+  // With a table of descriptors of our own, as another process has it: closing a session's file in the table of the client,
+  // which may live in this process, would let go of its lock.
+  if (::unshare(CLONE_FILES) != 0) return;
   while (true) {
     connections_ = pairs_.size();
     std::vector<pollfd> watched{{wake_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};

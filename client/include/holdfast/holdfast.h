@@ -113,21 +113,21 @@ enum { HF_BACKING_UNSET = 0, HF_BACKING_NAMED = 1, HF_BACKING_SEALED = 2 };
 /* A type is checked when a handle is opened: two that both name one must agree. */
 typedef struct hf_type {
   const char* name; /* "point{x:f64@0;y:f64@8}16:8", or any name */
-  uint64_t bytes;   /* of one element */
+  uint64_t bytes; /* of one element */
   uint64_t align;
-  uint64_t hash;    /* 0: of the name */
+  uint64_t hash; /* 0: of the name */
 } hf_type;
 
 /* 0 or NULL in any member: what the topic has, or the default where this handle is the first. */
 typedef struct hf_publisher_options {
   size_t struct_size;
-  uint32_t ring_slots;       /* samples in flight; a power of two, 8 to 1048576; default 64 */
-  uint32_t chunks_max;       /* chunks of a lane; 64 to 65536, a multiple of 64; default 64 */
-  int32_t clock;             /* HF_CLOCK_*: what view.time_ns holds; default none */
-  int32_t exclusive;         /* 1: no second publisher while this one lives; 2: shared, said explicitly */
-  int32_t backing;           /* HF_BACKING_*; default: named, sealed where publisher and broker have different uids */
-  uint32_t depth;            /* samples that stay readable for late joiners; default 1, at most 3/4 of the ring */
-  int64_t linger_ns;         /* how long an ended lane stays readable; default 30 s; negative: for ever */
+  uint32_t ring_slots; /* samples in flight; a power of two, 8 to 1048576; default 64 */
+  uint32_t chunks_max; /* chunks of a lane; 64 to 65536, a multiple of 64; default 64 */
+  int32_t clock; /* HF_CLOCK_*: what view.time_ns holds; default none */
+  int32_t exclusive; /* 1: no second publisher while this one lives; 2: shared, said explicitly */
+  int32_t backing; /* HF_BACKING_*; default: named, sealed where publisher and broker have different uids */
+  uint32_t depth; /* samples that stay readable for late joiners; default 1, at most 3/4 of the ring */
+  int64_t linger_ns; /* how long an ended lane stays readable; default 30 s; negative: for ever */
   int64_t stall_timeout_ns; /* when a lossless subscriber that takes nothing is turned; default 10 s; negative: never */
   uint64_t bytes_max; /* how large this lane may grow; default 8 GiB; at least 4096 + 64 for each slot, where only
                        * samples of up to 32 bytes fit */
