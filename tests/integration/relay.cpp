@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <future>
 #include <iterator>
 #include <utility>
 #include <vector>
@@ -35,7 +36,20 @@ Relay::Relay(const std::string& path, const std::string& target)
   if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(listener_.get(), 8) != 0)
     throw Broken("no relay at " + path_ + ": " + std::strerror(errno));
-  thread_ = std::thread([this] { run(); });
+  std::promise<bool> apart;
+  std::future<bool> is_apart = apart.get_future();
+  // With a table of descriptors of its own, as another process has it: closing a session's file in the table of the
+  // client, which may live in this process, would let go of its lock. What is opened here later, it does not have.
+  thread_ = std::thread([this, apart = std::move(apart)]() mutable {
+    const bool done = ::unshare(CLONE_FILES) == 0;
+    apart.set_value(done);
+    if (done) run();
+    pairs_.clear();
+  });
+  if (!is_apart.get()) {
+    thread_.join();
+    throw Broken("no table of descriptors for the relay");
+  }
 }
 
 Relay::~Relay() {
@@ -95,9 +109,6 @@ bool Relay::pass_on(int from, int to, bool answer) {
 }
 
 void Relay::run() {
-  // With a table of descriptors of our own, as another process has it: closing a session's file in the table of the client,
-  // which may live in this process, would let go of its lock.
-  if (::unshare(CLONE_FILES) != 0) return;
   while (true) {
     connections_ = pairs_.size();
     std::vector<pollfd> watched{{wake_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
