@@ -389,42 +389,6 @@ TEST(Restart, OpeningWaitsForTheBrokerThatIsHandedOverTo) {
   EXPECT_EQ(broker.stats().at("publishers"), 0);
 }
 
-// Requests that are given up at any moment of a restart leave no handle behind: an exclusive publisher would be in the way
-// of its own client.
-TEST(Restart, OpeningThatIsGivenUpLeavesNothing) {
-  PrivateBroker broker;
-  std::vector<std::unique_ptr<Client>> clients;
-  for (int i = 0; i < 5; ++i)
-    clients.push_back(std::make_unique<Client>(broker.client("hasty", milliseconds(4 + 4 * i))));
-  for (int round = 0; round < 30; ++round) {
-    std::atomic<bool> stop{false};
-    std::atomic<int> opened{0};
-    std::vector<std::thread> threads;
-    for (std::size_t i = 0; i < clients.size(); ++i)
-      threads.emplace_back([&, i] {
-        PublisherOptions exclusive;
-        exclusive.exclusive = true;
-        while (!stop)
-          if (clients[i]->publisher("hasty/" + std::to_string(i), exclusive)) ++opened;
-      });
-    EXPECT_TRUE(eventually([&] { return opened > 20; }));
-    restart(broker);
-    if (round % 2 != 0) {
-      broker.pause();
-      std::this_thread::sleep_for(milliseconds(round));  // whatever comes then
-      broker.resume();
-    }
-    opened = 0;
-    EXPECT_TRUE(eventually([&] { return opened > 20; }));
-    stop = true;
-    for (std::thread& thread : threads) thread.join();
-    EXPECT_TRUE(eventually([&] {
-      return std::all_of(clients.begin(), clients.end(), [](const auto& client) { return bool(client->ping()); });
-    }));
-    ASSERT_TRUE(eventually([&] { return broker.stats().at("publishers") == 0; })) << resources(broker);
-  }
-}
-
 TEST(Restart, ThreadsThatAskAtTheSameTimeAllGetTheirAnswers) {
   PrivateBroker broker;
   Client client = broker.client("threads", kSoon);
