@@ -4,13 +4,11 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <future>
 #include <iterator>
 #include <utility>
 #include <vector>
 
 #include <poll.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -36,20 +34,7 @@ Relay::Relay(const std::string& path, const std::string& target)
   if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::listen(listener_.get(), 8) != 0)
     throw Broken("no relay at " + path_ + ": " + std::strerror(errno));
-  std::promise<bool> apart;
-  std::future<bool> is_apart = apart.get_future();
-  // With a table of descriptors of its own, as another process has it: closing a session's file in the table of the
-  // client, which may live in this process, would let go of its lock. What is opened here later, it does not have.
-  thread_ = std::thread([this, apart = std::move(apart)]() mutable {
-    const bool done = ::unshare(CLONE_FILES) == 0;
-    apart.set_value(done);
-    if (done) run();
-    pairs_.clear();
-  });
-  if (!is_apart.get()) {
-    thread_.join();
-    throw Broken("no table of descriptors for the relay");
-  }
+  thread_ = std::thread([this] { run(); });
 }
 
 Relay::~Relay() {
@@ -96,8 +81,7 @@ bool Relay::pass_on(int from, int to, bool answer) {
   message.msg_controllen = sizeof ancillary;
   const ssize_t n = ::recvmsg(from, &message, MSG_CMSG_CLOEXEC);
   if (n <= 0) return false;
-  std::vector<Descriptor> fds;
-  collect_fds(message, fds);
+  collect_fds(message, kept_);
   std::function<void()> before;
   if (answer) {
     const std::lock_guard lock(mutex_);

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "proto/control/descriptor.hpp"
 
@@ -49,6 +50,9 @@ class Relay {
   bool cut_ = false;
   bool over_ = false;
   std::list<Pair> pairs_;  // the thread's
+  // So are these: what was passed on. To close a session's file here would let go of the lock that its client holds, where
+  // that is a part of this process.
+  std::vector<Descriptor> kept_;
   std::atomic<std::size_t> connections_{0};
   std::thread thread_;
 };
