@@ -282,16 +282,16 @@ int Session::request_soon(const char* method, const nlohmann::json& params, Repl
   return ask(lock, {method, params, late}, reply, kSoon.away_ns, deadline.left_ns());
 }
 
-// Who looks waits for what is owed together with those who looked before: once. Failure: it is owed still.
-// Requires: control_.
+// Who looks waits for what is owed together with those who looked before: once. Failure: it is owed still. While the
+// session is resumed it is the resumption's own answer that is owed, which bring_up() takes. Requires: control_.
 int Session::wait_for_owed(const char* method, const Patience& patience) {
-  if (!patience.look || !connection_.awaits_reply()) return HF_OK;
+  if (!patience.look || !connection_.up() || !connection_.awaits_reply()) return HF_OK;
   {
     const KeptSentence kept;
     const std::int64_t left_ns = owed_since_ns() + most_ns(patience) - monotonic_ns();
     (void)connection_.take_late(Deadline(std::clamp<std::int64_t>(left_ns, 0, most_ns(patience))));
   }
-  if (!connection_.awaits_reply()) return HF_OK;
+  if (!connection_.up() || !connection_.awaits_reply()) return HF_OK;
   return fail(HF_E_NO_BROKER,
               std::string("the broker owes earlier answers, so it was not asked for ") + method + ". Try again");
 }

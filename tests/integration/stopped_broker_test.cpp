@@ -193,6 +193,29 @@ TEST(StoppedBroker, EventLoopThatNeedsANewDescriptorDoesNotWait) {
   broker.resume();
 }
 
+// Nobody but the take is there to go on with what the broker answers to the resumption.
+TEST(StoppedBroker, TakeThatFindsANewBrokerGoesOnWithWhatItAnswersLate) {
+  PrivateBroker broker;
+  Client client = broker.client("looks", kPatient);
+  Subscriber subscriber = client.subscriber_or_throw("resumed");
+  RemoteClient other(broker);
+  ASSERT_EQ(other.open_publisher("resumed").at("code"), HF_OK);
+  other.publish(1, 5000);
+  broker.kill();
+  broker.start();
+  broker.pause();
+  View view;
+  ASSERT_TRUE(eventually([&] {
+    EXPECT_EQ(subscriber.take(view).or_throw(), Status::kEmpty);
+    const int connection = connection_to(broker.socket());
+    int bytes = 0;
+    return connection >= 0 && ::ioctl(connection, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+  }));
+  for (int i = 0; i < 1000; ++i) ASSERT_EQ(subscriber.take(view).or_throw(), Status::kEmpty);
+  broker.resume();
+  EXPECT_TRUE(eventually([&] { return subscriber.take(view).or_throw() == Status::kOk; }));
+}
+
 // Its answers all come when nobody waits for them any more.
 TEST(StoppedBroker, WhatIsAnsweredLateIsNotAskedAgain) {
   PrivateBroker broker;
