@@ -13,7 +13,9 @@ set(next_client ${PROJECT_SOURCE_DIR}/client/src/connection.cpp)
 
 include(${PROJECT_SOURCE_DIR}/cmake/packages.cmake)
 
-# These stand before the archives that have them, too: the linker takes these.
+# These stand before the archives that have them, too: the linker takes these, if each is an object by itself there.
+set_source_files_properties(${next_daemon} TARGET_DIRECTORY holdfastd_broker holdfastd_shell
+                            PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 add_library(holdfastd_next_parts OBJECT ${next_daemon})
 target_compile_definitions(holdfastd_next_parts PUBLIC HOLDFAST_NEXT=1)
 target_link_libraries(holdfastd_next_parts PUBLIC holdfastd_shell PRIVATE SQLite::SQLite3)

@@ -17,6 +17,7 @@
 #include "daemon/registry.hpp"
 #include "tests/daemon/broker/full_world.hpp"
 #include "tests/daemon/temporary_directory.hpp"
+#include "tests/sanitized.hpp"
 
 namespace holdfast::daemon {
 namespace {
@@ -128,7 +129,7 @@ bool start_on(const std::string& path, const broker::FullWorld& world) {
 
 // As a campaign: HOLDFAST_COUNT images, from HOLDFAST_SEED on.
 TEST(Registry, MutatedImagesAreAdoptedOrSetAside) {
-  const std::uint64_t count = broker::campaign_number("HOLDFAST_COUNT", 1'000);
+  const std::uint64_t count = broker::campaign_number("HOLDFAST_COUNT", kSanitized ? 300 : 1'000);
   const std::uint64_t first = broker::campaign_number("HOLDFAST_SEED", 1);
   const broker::FullWorld world;
   const Image image = image_of(world.rows());

@@ -23,7 +23,7 @@
 #include "tests/integration/process_state.hpp"
 #include "tests/integration/relay.hpp"
 #include "tests/integration/remote_client.hpp"
-#include "tests/integration/sanitized.hpp"
+#include "tests/sanitized.hpp"
 
 namespace holdfast::integration {
 namespace {

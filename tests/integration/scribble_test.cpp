@@ -11,7 +11,7 @@
 #include "tests/integration/broker.hpp"
 #include "tests/integration/payload.hpp"
 #include "tests/integration/process.hpp"
-#include "tests/integration/sanitized.hpp"
+#include "tests/sanitized.hpp"
 
 namespace holdfast::integration {
 namespace {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-namespace holdfast::integration {
+namespace holdfast {
 
 // Whether a sanitizer watches: all takes ten times as long there, and it looks for other things than counts do.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -16,4 +16,4 @@ constexpr bool kSanitized = false;
 constexpr bool kSanitized = false;
 #endif
 
-}  // namespace holdfast::integration
+}  // namespace holdfast
