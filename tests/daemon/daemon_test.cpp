@@ -294,7 +294,8 @@ TEST(Daemon, AHangUpOfALiveProcessKeepsItsSession) {
 TEST(Daemon, ASessionThatIsLetGoOfAfterARestartEnds) {
   DaemonProcess daemon;
   ASSERT_TRUE(daemon.start()) << daemon.log();
-  std::optional<Reply> hello = RawControl(daemon.socket()).hello();
+  RawControl control(daemon.socket());  // while it is there nobody asks the lock
+  std::optional<Reply> hello = control.hello();
   ASSERT_TRUE(lock_session(*hello));
   EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
   ASSERT_TRUE(daemon.start()) << daemon.log();
@@ -385,11 +386,9 @@ TEST(Daemon, ANewOneAdoptsWhatLivesAndEndsWhatDoesNot) {
   DaemonProcess daemon;
   ASSERT_TRUE(daemon.start()) << daemon.log();
   const pid_t reader = spawn_reader(daemon, true);
-  {
-    RawControl dead(daemon.socket());
-    dead.hello();
-    (void)dead.request("publisher.open", {{"topic", "t"}});
-  }
+  RawControl dead(daemon.socket());  // while it is there nobody asks the lock
+  dead.hello();
+  (void)dead.request("publisher.open", {{"topic", "t"}});
   EXPECT_EQ(daemon.shm_files().size(), 6U);
   EXPECT_EQ(daemon.stop(SIGKILL), 128 + SIGKILL);
   // This process holds no lock: its session counts as dead, and its lane lingers. The reader's session goes on.

@@ -35,12 +35,13 @@ struct Handles {
   hf_view view{};
 };
 
-Handles open_all(const PrivateBroker& broker, const char* topic) {
+Handles open_all(const PrivateBroker& broker, const char* topic, std::int64_t timeout_ns = 0) {
   Handles handles;
   const std::string socket = broker.socket();
   hf_client_options options{};
   options.struct_size = sizeof options;
   options.socket = socket.c_str();
+  options.timeout_ns = timeout_ns;
   EXPECT_EQ(hf_client_open(&options, &handles.client), HF_OK) << hf_last_error();
   EXPECT_EQ(hf_publisher_open(handles.client, topic, nullptr, &handles.publisher), HF_OK) << hf_last_error();
   EXPECT_EQ(hf_subscriber_open(handles.client, topic, nullptr, &handles.subscriber), HF_OK) << hf_last_error();
@@ -347,7 +348,7 @@ TEST(Lifetimes, ForksWhileOtherThreadsOpenAndCloseHangNobody) {
 
 TEST(Lifetimes, ClosingAndReleasingLeaveTheSentenceOfTheLastFailure) {
   PrivateBroker broker;
-  Handles handles = open_all(broker, "sentence");
+  Handles handles = open_all(broker, "sentence", 2'000'000'000);
   hf_loan_drop(&handles.loan);
   broker.kill();
   hf_publisher* none = nullptr;
