@@ -41,7 +41,7 @@ World::World(std::uint64_t seed)
       topics_(seed % 5 == 0 ? 1 : 4),
       shell_(std::make_unique<FakeShell>(setup_of(seed))) {}
 
-void World::need(bool holds, const std::string& what) {
+void World::need(bool holds, const char* what) {
   if (!holds) throw Wrong{what};
 }
 
@@ -489,15 +489,18 @@ void World::check_memory() {
       if (own_lane || session) need(shell_->segments.contains(segment), "a file of a living client is there");
     }
     for (const auto& [id, handle] : client->handles) {
-      const std::string who = "handle " + std::to_string(id) + " of session " + std::to_string(client->session);
+      // After every event: words are made when they are needed.
+      const auto wrong = [&](const std::string& what) {
+        need(false, "handle " + std::to_string(id) + " of session " + std::to_string(client->session) + what);
+      };
       if (handle.publisher) {
-        need(shell_->roster_size(handle.block) >= handle.bytes, who + ": the roster has the size that it was told");
+        if (shell_->roster_size(handle.block) < handle.bytes) wrong(": the roster has the size that it was told");
         continue;
       }
       for (const auto& [lane, reader] : handle.readers) {
         const std::uint64_t entry = shell_->roster_entry(reader.block, reader.entry);
-        need(shm::entry_session(entry) == client->session && shm::entry_record(entry) == reader.record,
-             who + ": its reader of lane " + std::to_string(lane) + " is on the roster");
+        if (shm::entry_session(entry) != client->session || shm::entry_record(entry) != reader.record)
+          wrong(": its reader of lane " + std::to_string(lane) + " is on the roster");
       }
     }
   }

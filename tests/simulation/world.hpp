@@ -104,7 +104,8 @@ class World {
   broker::HandleId some_handle(Client& client, bool publisher);
   void check_memory();
   void check_client(const Client& client);
-  void need(bool holds, const std::string& what);
+  void need(bool holds, const char* what);
+  void need(bool holds, const std::string& what) { need(holds, what.c_str()); }
 
   std::uint64_t pick(std::uint64_t below) { return random_() % below; }
   bool chance(std::uint64_t one_in) { return pick(one_in) == 0; }

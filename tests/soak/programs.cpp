@@ -4,6 +4,8 @@
 // line goes on the scorecard.
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -34,16 +36,31 @@ std::string read_all(int fd) {
   return text;
 }
 
-Outcome run(std::vector<std::string> arguments) {
-  const Descriptor output(::memfd_create("output", MFD_CLOEXEC));
-  Launch launch;
-  launch.program = arguments[0];
-  launch.arguments = std::move(arguments);
-  launch.output = output.get();
-  Child child(launch);
-  while (!child.ended()) pass(milliseconds(20));
-  return {WIFEXITED(child.status()) && WEXITSTATUS(child.status()) == 0, read_all(output.get())};
-}
+class Run {
+ public:
+  explicit Run(std::vector<std::string> arguments)
+      : output_(::memfd_create("output", MFD_CLOEXEC)),
+        child_(launch(std::move(arguments), output_.get())) {}
+
+  Outcome finish() {
+    while (!child_.ended()) pass(milliseconds(20));
+    return {WIFEXITED(child_.status()) && WEXITSTATUS(child_.status()) == 0, read_all(output_.get())};
+  }
+
+ private:
+  static Launch launch(std::vector<std::string> arguments, int output) {
+    Launch launch;
+    launch.program = arguments[0];
+    launch.arguments = std::move(arguments);
+    launch.output = output;
+    return launch;
+  }
+
+  Descriptor output_;
+  Child child_;
+};
+
+Outcome run(std::vector<std::string> arguments) { return Run(std::move(arguments)).finish(); }
 
 // The line of `text` that begins with `with`.
 std::string line(const std::string& text, const std::string& with) {
@@ -53,10 +70,10 @@ std::string line(const std::string& text, const std::string& with) {
 
 // Runs `part`, from one seed on so many, until all are done. `with`: how the line of its verdict begins.
 template <class Part>
-void in_parts(const Plan& plan, Score& score, const std::string& with, Part&& part) {
+void in_parts(const Plan& plan, Score& score, std::uint64_t at_once, const std::string& with, Part&& part) {
   const auto began = integration::now();
   while (!plan.over(score.count, began)) {
-    const std::uint64_t seeds = std::min(kSeedsAtOnce, plan.count - score.count);
+    const std::uint64_t seeds = std::min(at_once, plan.count - score.count);
     const Outcome outcome = part(plan.seed + score.count, seeds);
     score.count += seeds;
     score.note = line(outcome.text, with);
@@ -71,14 +88,28 @@ void in_parts(const Plan& plan, Score& score, const std::string& with, Part&& pa
 
 }  // namespace
 
+// On every CPU.
 void simulation(const Plan& plan, Score& score) {
-  in_parts(plan, score, "simulation: ", [](std::uint64_t first, std::uint64_t seeds) {
-    return run({HOLDFAST_SIMULATION, "--seeds", std::to_string(seeds), "--first", std::to_string(first)});
+  const std::uint64_t cpus = std::max(1U, std::thread::hardware_concurrency());
+  in_parts(plan, score, cpus * kSeedsAtOnce, "simulation: ", [cpus](std::uint64_t first, std::uint64_t seeds) {
+    std::vector<std::unique_ptr<Run>> runs;
+    for (const std::uint64_t end = first + seeds; first < end;) {
+      const std::uint64_t share = std::min((seeds + cpus - 1) / cpus, end - first);
+      runs.push_back(std::make_unique<Run>(std::vector<std::string>{
+          HOLDFAST_SIMULATION, "--seeds", std::to_string(share), "--first", std::to_string(first)}));
+      first += share;
+    }
+    Outcome all{true, ""};
+    for (const auto& one : runs) {
+      const Outcome outcome = one->finish();
+      if (all.good) all = outcome;
+    }
+    return all;
   });
 }
 
 void registry(const Plan& plan, Score& score) {
-  in_parts(plan, score, "registry rows: ", [](std::uint64_t first, std::uint64_t seeds) {
+  in_parts(plan, score, kSeedsAtOnce, "registry rows: ", [](std::uint64_t first, std::uint64_t seeds) {
     ::setenv("HOLDFAST_COUNT", std::to_string(seeds).c_str(), 1);
     ::setenv("HOLDFAST_SEED", std::to_string(first).c_str(), 1);
     Outcome rows = run({HOLDFAST_BROKER_TEST, "--gtest_filter=Adopt.MutatedRows*"});

@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -160,8 +161,9 @@ class FakeShell {
   Outcome outcome();
   void carry_out(Actions actions);
   void commit();
-  void note_row(const Row& row);
   static void note(Rows& rows, const Row& row);
+  static void note(Rows& rows, const DeleteRow& row);
+  static void note(Rows& rows, const DeleteReader& row);
   FakeShell(const FakeShell& before, Rows rows, const std::set<SessionId>& gone, std::set<SegmentId> lost);
   void expect_block(std::uint64_t block) const;
 
@@ -175,7 +177,7 @@ class FakeShell {
   ConnectionId last_connection_ = 0;
   SegmentId roster_;
   BrokerSetup setup_;
-  Rows written_;  // `rows`, and what is not committed
+  std::vector<std::variant<Row, DeleteRow, DeleteReader>> written_;  // and not committed: `rows` lacks it
   std::set<SegmentId> files_;  // that there are, whoever died when
   std::vector<SegmentId> removed_;  // that go with the next commit
   std::map<std::uint64_t, shm::RosterBlock> blocks_;  // but for their entries
