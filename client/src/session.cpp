@@ -30,7 +30,7 @@ constexpr std::int64_t kRequestTimeoutNs = 10'000'000'000;
 constexpr std::size_t kPeersPerRequest = 16;
 // What a publish gives the broker to say which eventfd it has to ring: it answers in a tenth of a millisecond where it
 // has a CPU. Who sleeps in an event loop looks by itself after a second.
-constexpr std::int64_t kRingWaitNs = 5'000'000;
+constexpr std::int64_t kRingWaitNs = 2'000'000;
 // What a session that ends gives a broker that was away to take its goodbye; and any other goodbye one that does not answer.
 constexpr std::int64_t kLastLookNs = 1'000'000'000;
 
