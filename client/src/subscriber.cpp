@@ -195,6 +195,8 @@ void hf_subscriber::see_ends() {
   for (LaneView* lane : lanes_) lane->reader().see_end();
 }
 
+bool hf_subscriber::changes_due() const { return lanes_changed() && (attach_due() || no_more_ != HF_OK); }
+
 void hf_subscriber::see_changes() {
   if (attach_due()) {
     (void)attach_lanes(Session::kSoon);
@@ -398,8 +400,8 @@ void hf_subscriber::announce(std::uint32_t bell) {
       shm::announce_sleep<Atomics>(*lane->board(), lane->record_bell(), lane->entry_index(), bell);
 }
 
-bool hf_subscriber::ready() {
-  if (attach_due() || (no_more_ != HF_OK && lanes_.empty())) return true;
+bool hf_subscriber::ready() const {
+  if (no_more_ != HF_OK && lanes_.empty()) return true;
   return std::any_of(lanes_.begin(), lanes_.end(), [](LaneView* lane) { return lane->reader().ready(); });
 }
 
@@ -500,7 +502,7 @@ bool hf_subscriber::arm_event() {
   shm::arm<Atomics, At::kSleepArm>(bell, event_ticket_, EventSound{event_.get()});
   announce(event_bell_);
   Atomics::heavy_fence<At::kSleepFence>();
-  if (!ready()) return false;
+  if (!ready() && !changes_due()) return false;
   shm::disarm<Atomics, At::kSleepDisarm>(bell, event_ticket_);
   return true;
 }

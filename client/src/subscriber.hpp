@@ -152,8 +152,11 @@ struct hf_subscriber {
   holdfast::client::Session& session() const { return subscription_->session(); }
 
   // For waiting. announce(): this thread sleeps on `bell` from now on; ready(): is there something to take?
+  // changes_due(): perhaps, behind see_changes(), as lanes have come or ended that this subscriber has not looked at.
   void announce(std::uint32_t bell);
-  bool ready();
+  bool ready() const;
+  bool changes_due() const;
+  void see_changes();
   // A lane may have come that we could not attach: no sleep is longer than this. At most `most_ns`.
   std::int64_t sleep_ns(std::int64_t most_ns) const;
   // After a sleep that nobody ended: perhaps nobody can any more.
@@ -171,7 +174,6 @@ struct hf_subscriber {
   int list_lanes(const Patience& patience, holdfast::client::Reply& reply);
   int attach_listed(const nlohmann::json& result, std::vector<holdfast::Descriptor>& fds, const Patience& patience);
   void attach_no_more(int why);
-  void see_changes();
   void see_ends();
   int take_any(hf_view& view);
   int not_taken(holdfast::shm::Take result, holdfast::shm::Told told, hf_view& view);

@@ -27,6 +27,17 @@ bool find_ready(hf_subscriber* const* subscribers, std::size_t count, std::size_
   return false;
 }
 
+bool changes_due(hf_subscriber* const* subscribers, std::size_t count) {
+  return std::any_of(subscribers, subscribers + count, [](const hf_subscriber* one) { return one->changes_due(); });
+}
+
+// A lane that has come is nothing to take yet.
+bool look(hf_subscriber* const* subscribers, std::size_t count, std::size_t& ready) {
+  for (std::size_t i = 0; i < count; ++i)
+    if (subscribers[i]->changes_due()) subscribers[i]->see_changes();
+  return find_ready(subscribers, count, ready);
+}
+
 bool spin(hf_subscriber* const* subscribers, std::size_t count, const Deadline& deadline, std::size_t& ready) {
   std::uint64_t spin_ns = 0;
   for (std::size_t i = 0; i < count; ++i) spin_ns = std::max(spin_ns, subscribers[i]->spin_ns());
@@ -34,14 +45,15 @@ bool spin(hf_subscriber* const* subscribers, std::size_t count, const Deadline& 
   const Deadline spinning(static_cast<std::int64_t>(std::min<std::uint64_t>(spin_ns, INT64_MAX)));
   do {
     for (int i = 0; i < 64; ++i) {
-      if (find_ready(subscribers, count, ready)) return true;
+      if (look(subscribers, count, ready)) return true;
       cpu_pause();
     }
   } while (!spinning.expired() && !deadline.expired());
   return false;
 }
 
-// Drain and arm, announce on every lane, heavy fence, look again (lanes that came, too), sleep.
+// Drain and arm, announce on every lane, heavy fence, look again (for lanes that came, too: they are attached before the
+// next sleep), sleep.
 bool sleep_once(Session& session, std::uint32_t index, hf_subscriber* const* subscribers, std::size_t count,
                 const Deadline& deadline, std::size_t& ready) {
   shm::Bell& bell = session.bell(index);
@@ -49,18 +61,16 @@ bool sleep_once(Session& session, std::uint32_t index, hf_subscriber* const* sub
   shm::arm<Atomics, At::kSleepArm>(bell, ticket, SemaphoreSound{});
   for (std::size_t i = 0; i < count; ++i) subscribers[i]->announce(index);
   Atomics::heavy_fence<At::kSleepFence>();
-  bool found = find_ready(subscribers, count, ready);
-  if (!found) {
+  if (!find_ready(subscribers, count, ready) && !changes_due(subscribers, count)) {
     std::int64_t most_ns = kSleepMaxNs;
     for (std::size_t i = 0; i < count; ++i) most_ns = subscribers[i]->sleep_ns(most_ns);
     const timespec until = deadline.bounded(most_ns);
     const bool rung = sem_clockwait(&bell.semaphore, CLOCK_MONOTONIC, &until) == 0;
     // Nobody, for as long as that: perhaps the broker has gone, and with it whoever would ring.
     for (std::size_t i = 0; !rung && i < count; ++i) subscribers[i]->look_for_broker();
-    found = find_ready(subscribers, count, ready);
   }
   shm::disarm<Atomics, At::kSleepDisarm>(bell, ticket);
-  return found;
+  return look(subscribers, count, ready);
 }
 
 }  // namespace
@@ -74,7 +84,7 @@ int wait_for_any(hf_subscriber* const* subscribers, std::size_t count, std::int6
     if (&subscribers[i]->session() != &subscribers[0]->session())
       return fail(HF_E_INVALID, "subscribers of different clients cannot be waited for together");
   }
-  if (find_ready(subscribers, count, ready)) return HF_OK;
+  if (look(subscribers, count, ready)) return HF_OK;
   if (timeout_ns == 0) return HF_TIMEOUT;
   const Deadline deadline(timeout_ns);
   if (!spun && spin(subscribers, count, deadline, ready)) return HF_OK;
