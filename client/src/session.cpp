@@ -366,8 +366,13 @@ void Session::say(std::unique_lock<std::timed_mutex>& lock, const char* method, 
     if (late.code == HF_E_NO_BROKER) connection_.add_errand(method, params);
   };
   Reply reply;
-  if (ask(lock, {method, params, again}, reply, 0, answer_ns) != HF_OK && broker_away())
-    connection_.add_errand(method, params);
+  if (ask(lock, {method, params, again}, reply, 0, answer_ns) == HF_OK || !broker_away()) return;
+  connection_.add_errand(method, params);
+  // A resumption that has begun gets as long as an answer: this may have been the last call of this program.
+  if (!connection_.awaits_reply()) return;
+  (void)connection_.bring_up(std::clamp<std::int64_t>(owed_since_ns() + answer_ns - monotonic_ns(), 0, answer_ns),
+                             true);
+  say_words();
 }
 
 int Session::open_handle(const char* method, nlohmann::json params, Reply& reply, std::shared_ptr<HeldHandle>& held) {

@@ -223,6 +223,8 @@ class Remote {
       publisher_.reset();
     } else if (what == "close_client") {
       client_.reset();
+    } else if (what == "ping") {
+      (void)client_->ping();
     } else if (what == "cut_connection") {
       const int fd = connection_to(socket_);
       if (fd < 0 || ::shutdown(fd, SHUT_RDWR) != 0) throw Broken("no connection to cut");

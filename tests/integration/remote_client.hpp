@@ -66,6 +66,8 @@ class RemoteClient {
   void close_subscriber() { call("close_subscriber"); }
   void close_publisher() { call("close_publisher"); }
   void close_client() { call("close_client"); }
+  // Asks the broker something, and so tells it what it could not be told before.
+  void ping() { call("ping"); }
   // Cuts its connection to the broker; the process lives on.
   void cut_connection() { call("cut_connection"); }
 

@@ -269,6 +269,7 @@ TEST(SealedRestart, WithoutAStoreLanesOfTheDeadEndAsAborted) {
   const Seen seen = reader.take_until_ended(1);
   expect_whole(seen, 5);
   EXPECT_EQ(seen.aborted, 1u);
+  reader.ping();
   EXPECT_TRUE(eventually([&] { return broker.stats().at("lanes") == 0; })) << "nobody can be shown it any more";
 }
 

@@ -12,8 +12,8 @@
 
 namespace holdfast::soak {
 
-// Longer than any process is stopped, but for the minutes of `stops`: only a fault reaches it.
-inline constexpr std::chrono::seconds kPatience{30};
+// Longer than any process is stopped: only a fault reaches it.
+inline constexpr std::chrono::seconds kPatience{180};
 // How soon a worker hears that the phase has changed. No time of the library's, so that a gap tells whose it is.
 inline constexpr std::chrono::milliseconds kLookAgain{2'000};
 

@@ -208,7 +208,8 @@ Resources Scene::resources(std::uint64_t descriptors_expected) {
     return stats.at("sessions") == 0 && stats.at("lanes") == 0 && now.segments <= 1;
   };
   if (!soon(empty, seconds(10), milliseconds(10)))
-    score_.say("the broker does not let go of all: " + broker_.request("stats").dump());
+    score_.say("the broker does not let go of all: " + broker_.request("stats").dump() +
+               broker_.request("topics").dump() + broker_.request("segments").dump());
   // Those of connections go a moment after their sessions.
   soon([&] { return (now.descriptors = broker_.descriptors()) <= descriptors_expected; }, seconds(5), milliseconds(10));
   now.files = broker_.shm_files().size();
