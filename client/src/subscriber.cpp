@@ -195,7 +195,7 @@ void hf_subscriber::see_ends() {
   for (LaneView* lane : lanes_) lane->reader().see_end();
 }
 
-bool hf_subscriber::changes_due() const { return lanes_changed() && (attach_due() || no_more_ != HF_OK); }
+bool hf_subscriber::changes_due() const { return attach_due() || (no_more_ != HF_OK && lanes_changed()); }
 
 void hf_subscriber::see_changes() {
   if (attach_due()) {

@@ -18,8 +18,10 @@ namespace {
 // No wait is longer without a look: a lost ring costs time, never a sample.
 constexpr std::int64_t kSleepMaxNs = 1'000'000'000;
 
-bool find_ready(hf_subscriber* const* subscribers, std::size_t count, std::size_t& ready) {
+// A lane that has come is nothing to take yet.
+bool look(hf_subscriber* const* subscribers, std::size_t count, std::size_t& ready) {
   for (std::size_t i = 0; i < count; ++i) {
+    if (subscribers[i]->changes_due()) subscribers[i]->see_changes();
     if (!subscribers[i]->ready()) continue;
     ready = i;
     return true;
@@ -27,15 +29,10 @@ bool find_ready(hf_subscriber* const* subscribers, std::size_t count, std::size_
   return false;
 }
 
-bool changes_due(hf_subscriber* const* subscribers, std::size_t count) {
-  return std::any_of(subscribers, subscribers + count, [](const hf_subscriber* one) { return one->changes_due(); });
-}
-
-// A lane that has come is nothing to take yet.
-bool look(hf_subscriber* const* subscribers, std::size_t count, std::size_t& ready) {
-  for (std::size_t i = 0; i < count; ++i)
-    if (subscribers[i]->changes_due()) subscribers[i]->see_changes();
-  return find_ready(subscribers, count, ready);
+// Not where look() would find something, or has lanes to attach.
+bool may_sleep(hf_subscriber* const* subscribers, std::size_t count) {
+  return std::none_of(subscribers, subscribers + count,
+                      [](const hf_subscriber* one) { return one->ready() || one->changes_due(); });
 }
 
 bool spin(hf_subscriber* const* subscribers, std::size_t count, const Deadline& deadline, std::size_t& ready) {
@@ -61,7 +58,7 @@ bool sleep_once(Session& session, std::uint32_t index, hf_subscriber* const* sub
   shm::arm<Atomics, At::kSleepArm>(bell, ticket, SemaphoreSound{});
   for (std::size_t i = 0; i < count; ++i) subscribers[i]->announce(index);
   Atomics::heavy_fence<At::kSleepFence>();
-  if (!find_ready(subscribers, count, ready) && !changes_due(subscribers, count)) {
+  if (may_sleep(subscribers, count)) {
     std::int64_t most_ns = kSleepMaxNs;
     for (std::size_t i = 0; i < count; ++i) most_ns = subscribers[i]->sleep_ns(most_ns);
     const timespec until = deadline.bounded(most_ns);

@@ -30,6 +30,12 @@ constexpr nanoseconds kPatient = std::chrono::minutes(10);  // what no test may 
 
 bool names(const std::string& sentence, const char* what) { return sentence.find(what) != std::string::npos; }
 
+// SIOCOUTQ: has the kernel something of ours that the broker has not read? FIONREAD: of the broker's that we have not?
+bool waits(int connection, unsigned long request) {
+  int bytes = 0;
+  return ::ioctl(connection, request, &bytes) == 0 && bytes > 0;
+}
+
 // ---- who does not wait --------------------------------------------------------------------------------------------
 
 TEST(StoppedBroker, LoanThatLooksDoesNotWaitAndItsMemoryIsThereAfterwards) {
@@ -78,10 +84,7 @@ class Waiting {
       : thread_([&client] { EXPECT_TRUE(client.ping()) << "as soon as the broker goes on"; }) {
     // It waits once the kernel has its request, which the broker does not read.
     const int connection = connection_to(broker.socket());
-    EXPECT_TRUE(eventually([&] {
-      int unread = 0;
-      return ::ioctl(connection, SIOCOUTQ, &unread) == 0 && unread > 0;
-    }));
+    EXPECT_TRUE(eventually([&] { return waits(connection, SIOCOUTQ); }));
   }
   ~Waiting() { thread_.join(); }
 
@@ -207,9 +210,7 @@ TEST(StoppedBroker, TakeThatFindsANewBrokerGoesOnWithWhatItAnswersLate) {
   View view;
   ASSERT_TRUE(eventually([&] {
     EXPECT_EQ(subscriber.take(view).or_throw(), Status::kEmpty);
-    const int connection = connection_to(broker.socket());
-    int bytes = 0;
-    return connection >= 0 && ::ioctl(connection, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+    return waits(connection_to(broker.socket()), SIOCOUTQ);
   }));
   for (int i = 0; i < 1000; ++i) ASSERT_EQ(subscriber.take(view).or_throw(), Status::kEmpty);
   broker.resume();
@@ -222,10 +223,6 @@ TEST(StoppedBroker, WhatIsAnsweredLateIsNotAskedAgain) {
   Client client = broker.client("patient", kPatient);
   Subscriber subscriber = client.subscriber_or_throw("late");
   const int connection = connection_to(broker.socket());
-  const auto waits = [connection](unsigned long request) {
-    int bytes = 0;
-    return ::ioctl(connection, request, &bytes) == 0 && bytes > 0;
-  };
   RemoteClient writer(broker);
   ASSERT_EQ(writer.open_publisher("late").at("code"), HF_OK);
   writer.publish(1, 5000);
@@ -235,10 +232,10 @@ TEST(StoppedBroker, WhatIsAnsweredLateIsNotAskedAgain) {
     broker.pause();
     EXPECT_TRUE(eventually([&] {
       status = subscriber.take(view).or_throw();
-      return status != Status::kEmpty || waits(SIOCOUTQ);
+      return status != Status::kEmpty || waits(connection, SIOCOUTQ);
     }));
     broker.resume();
-    if (status == Status::kEmpty) EXPECT_TRUE(eventually([&] { return waits(FIONREAD); }));
+    if (status == Status::kEmpty) EXPECT_TRUE(eventually([&] { return waits(connection, FIONREAD); }));
   }
   EXPECT_EQ(status, Status::kOk) << "the lanes, and who publishes there";
 }
